@@ -1,0 +1,154 @@
+"""Prompt formats: how a request becomes what a model reads. Versioned, pure, no torch.
+
+A prompt is a sequence of parts: the name of a special token, or ordinary text. Text is always encoded with
+special tokens switched off, so that user code which contains the characters ``<|fim_middle|>`` stays code.
+
+Which format a checkpoint was trained for is stored in its DiffusionConfig, never guessed from a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from diffusion_core.errors import CheckpointError
+from diffusion_core.requests import CompletionRequest, EditRequest, Snippet
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """One special token by its name in the tokenizer."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Ordinary text; never read as special tokens."""
+
+    text: str
+
+
+Part = Special | Text
+Prompt = tuple[Part, ...]
+
+LINE_COMMENTS = {
+    "python": "#", "ruby": "#", "shellscript": "#", "yaml": "#", "toml": "#", "r": "#", "perl": "#", "elixir": "#",
+    "lua": "--", "sql": "--", "haskell": "--",
+    "javascript": "//", "typescript": "//", "javascriptreact": "//", "typescriptreact": "//", "go": "//",
+    "rust": "//", "java": "//", "c": "//", "cpp": "//", "csharp": "//", "kotlin": "//", "swift": "//", "php": "//",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFormat:
+    """How a family of checkpoints wants to be asked.
+
+    ``render_completion(request, layout)`` and ``render_edit(request)`` give prompts; ``stop_tokens`` end an answer;
+    ``edit_answer_end`` is the text that closes an edited selection inside an answer (a code fence).
+    """
+
+    name: str
+    fim_layouts: tuple[str, ...]
+    default_fim_layout: str
+    stop_tokens: tuple[str, ...]
+    render_completion: Callable[[CompletionRequest, str], Prompt]
+    render_edit: Callable[[EditRequest], Prompt] | None
+    edit_answer_end: str = ""
+
+
+def render_snippets(snippets: Sequence[Snippet], language: str) -> str:
+    """Other files' pieces as comment-headed text; empty when there are none. Append order is kept for the cache."""
+    mark = LINE_COMMENTS.get(language, "#")
+    return "".join(f"{mark} {snippet.path}\n{snippet.text.rstrip()}\n\n" for snippet in snippets)
+
+
+def _qwen_fim(request: CompletionRequest, layout: str) -> Prompt:
+    """Qwen2.5-Coder's fill-in-the-middle tokens in one of three layouts (decoding.md section 4).
+
+    ``suffix_first`` starts the middle with the prefix itself: a typed character then costs only its own token.
+    """
+    head = render_snippets(request.snippets, request.language)
+    prefix, suffix = Text(head + request.prefix), Text(request.suffix)
+    before, after, middle = Special("<|fim_prefix|>"), Special("<|fim_suffix|>"), Special("<|fim_middle|>")
+    match layout:
+        case "prefix_suffix_middle":
+            return (before, prefix, after, suffix, middle)
+        case "suffix_prefix_middle":
+            return (after, suffix, before, prefix, middle)
+        case "suffix_first":
+            return (before, after, suffix, middle, prefix)
+        case _:
+            raise CheckpointError(f"fim_layout {layout!r} is unknown to the prompt format qwen2.5-coder/1")
+
+
+EDIT_SYSTEM = "You are a precise code editor."
+
+
+def _qwen_edit(request: EditRequest) -> Prompt:
+    """A chat turn that shows the selection and asks for its edited version in one code fence.
+
+    The answer's opening fence is part of the prompt, so that the first generated token is already code.
+    """
+    fence = f"```{request.language or ''}\n"
+    context = ""
+    if request.before.strip() or request.after.strip() or request.snippets:
+        shown = render_snippets(request.snippets, request.language)
+        context = (
+            "The file around the selection, for reference only:\n"
+            f"{fence}{shown}{request.before}<selection>\n{request.after}".rstrip("\n")
+            + "\n```\n\n"
+        )
+    selection = request.selection if request.selection.endswith("\n") else request.selection + "\n"
+    question = (
+        f"{context}Code:\n{fence}{selection}```\n\n"
+        f"Instruction: {request.instruction.strip()}\n\n"
+        "Reply with the whole edited code in one code block, nothing else. Keep everything that the instruction "
+        "does not ask to change."
+    )
+    start, end = Special("<|im_start|>"), Special("<|im_end|>")
+    return (
+        start, Text(f"system\n{EDIT_SYSTEM}"), end, Text("\n"),
+        start, Text(f"user\n{question}"), end, Text("\n"),
+        start, Text(f"assistant\n{fence}"),
+    )  # fmt: skip
+
+
+QWEN_STOP_TOKENS = (
+    "<|endoftext|>", "<|im_end|>", "<|im_start|>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>",
+    "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
+)  # fmt: skip
+
+_FORMATS = {
+    "qwen2.5-coder/1": PromptFormat(
+        name="qwen2.5-coder/1",
+        fim_layouts=("prefix_suffix_middle", "suffix_prefix_middle", "suffix_first"),
+        default_fim_layout="suffix_first",
+        stop_tokens=QWEN_STOP_TOKENS,
+        render_completion=_qwen_fim,
+        render_edit=_qwen_edit,
+        edit_answer_end="```",
+    ),
+    # A model that only continues text: no markers, the suffix is not shown. Also what tiny random models use.
+    "plain/1": PromptFormat(
+        name="plain/1",
+        fim_layouts=("prefix_only",),
+        default_fim_layout="prefix_only",
+        stop_tokens=(),
+        render_completion=lambda request, _: (
+            Text(render_snippets(request.snippets, request.language) + request.prefix),
+        ),
+        render_edit=lambda request: (Text(f"{request.before}{request.selection}\n{request.instruction}\n"),),
+    ),
+}
+
+
+def prompt_format(name: str) -> PromptFormat:
+    """The format of that name and version.
+
+    Raises:
+        CheckpointError: no such format; the message lists the known ones.
+    """
+    if name not in _FORMATS:
+        raise CheckpointError(f"prompt_format {name!r} is unknown: known are {', '.join(sorted(_FORMATS))}")
+    return _FORMATS[name]

@@ -1,0 +1,276 @@
+"""Units of work: what a client asks of an engine and what it gets back.
+
+These classes are what travels on the wire (``net/protocol.py``), so they hold plain values only and validate
+themselves on construction. Text is Unicode; the engine alone knows about tokens. Times are milliseconds.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from diffusion_core.errors import InvalidRequest
+
+MAX_INSTRUCTION_CHARACTERS = 10_000
+MAX_TOKENS_LIMIT = 8192
+MAX_SNIPPETS = 64
+
+
+class Policy(StrEnum):
+    """How the block decoder commits tokens. ``AUTO`` takes the best policy the checkpoint supports."""
+
+    AUTO = "auto"
+    AUTOREGRESSIVE = "autoregressive"
+    VERIFIED = "verified"
+    CONFIDENCE = "confidence"
+    FIXED = "fixed"
+
+
+class FinishReason(StrEnum):
+    """Why a text ended where it ends."""
+
+    STOP = "stop"  # the model ended it
+    LINE = "line"  # single-line mode: the line is complete
+    SCOPE = "scope"  # dedent below the scope the text began in
+    SUFFIX = "suffix"  # what follows repeats the text after the cursor
+    REPETITION = "repetition"
+    LENGTH = "length"  # the token budget is spent
+    DEADLINE = "deadline"  # a partial text, cut by the deadline
+    CANCELLED = "cancelled"
+
+
+def new_request_id() -> str:
+    """A fresh identifier; it appears in every log line about the request."""
+    return uuid.uuid4().hex[:16]
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise InvalidRequest(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How a token is drawn from its distribution. Temperature 0 is greedy."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(0.0 <= self.temperature <= 5.0, f"sampling.temperature is {self.temperature}: allowed is 0 to 5")
+        _check(0.0 < self.top_p <= 1.0, f"sampling.top_p is {self.top_p}: allowed is above 0, up to 1")
+        _check(0 <= self.seed < 2**63, f"sampling.seed is {self.seed}: allowed is 0 to 2^63 - 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodingParams:
+    """Choices of the block decoder (design: the policies of decoding.md section 2).
+
+    ``block_size`` 0 lets the engine choose. ``tau`` and ``tau_low`` belong to ``confidence``, ``num_per_step`` to
+    ``fixed``. ``use_lookup`` and ``use_mask_drafts`` switch draft sources off, for measurements.
+    """
+
+    policy: Policy = Policy.AUTO
+    block_size: int = 0
+    tau: float = 0.9
+    tau_low: float = 0.1
+    num_per_step: int = 1
+    use_lookup: bool = True
+    use_mask_drafts: bool = True
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.block_size <= 256, f"decoding.block_size is {self.block_size}: allowed is 0 to 256")
+        _check(0.0 < self.tau <= 1.0, f"decoding.tau is {self.tau}: allowed is above 0, up to 1")
+        _check(0.0 <= self.tau_low < 1.0, f"decoding.tau_low is {self.tau_low}: allowed is 0 to below 1")
+        _check(
+            1 <= self.num_per_step <= 256,
+            f"decoding.num_per_step is {self.num_per_step}: allowed is 1 to 256",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snippet:
+    """A piece of another file, shown to the model before the file itself."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest:
+    """Fill in the middle: what belongs between ``prefix`` and ``suffix``.
+
+    ``last_suggestion`` is the text that was expected to follow ``prefix`` (an earlier suggestion's tail); it is
+    only a draft and never changes the answer of a verified policy. ``max_tokens`` 0 means the engine's default;
+    ``deadline_ms`` 0 means none. ``model`` empty means the engine's default for the task.
+    """
+
+    prefix: str
+    suffix: str = ""
+    language: str = ""
+    path: str = ""
+    snippets: tuple[Snippet, ...] = ()
+    last_suggestion: str = ""
+    single_line: bool = False
+    stop_at_scope: bool = True
+    max_tokens: int = 0
+    deadline_ms: int = 0
+    model: str = ""
+    decoding: DecodingParams = field(default_factory=DecodingParams)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    id: str = field(default_factory=new_request_id)
+
+    def __post_init__(self) -> None:
+        _check_limits(self.max_tokens, self.deadline_ms, self.snippets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditRequest:
+    """Rewrite ``selection`` (whole lines) by ``instruction``; ``before`` and ``after`` are the text around it."""
+
+    selection: str
+    instruction: str
+    before: str = ""
+    after: str = ""
+    language: str = ""
+    path: str = ""
+    snippets: tuple[Snippet, ...] = ()
+    max_tokens: int = 0
+    deadline_ms: int = 0
+    model: str = ""
+    decoding: DecodingParams = field(default_factory=DecodingParams)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    id: str = field(default_factory=new_request_id)
+
+    def __post_init__(self) -> None:
+        _check_limits(self.max_tokens, self.deadline_ms, self.snippets)
+        _check(bool(self.instruction.strip()), "instruction is empty: say what to change")
+        _check(
+            len(self.instruction) <= MAX_INSTRUCTION_CHARACTERS,
+            f"instruction has {len(self.instruction)} characters: allowed are {MAX_INSTRUCTION_CHARACTERS}",
+        )
+
+
+def _check_limits(max_tokens: int, deadline_ms: int, snippets: tuple[Snippet, ...]) -> None:
+    _check(0 <= max_tokens <= MAX_TOKENS_LIMIT, f"max_tokens is {max_tokens}: allowed is 0 to {MAX_TOKENS_LIMIT}")
+    _check(deadline_ms >= 0, f"deadline_ms is {deadline_ms}: it cannot be negative")
+    _check(len(snippets) <= MAX_SNIPPETS, f"{len(snippets)} snippets: allowed are {MAX_SNIPPETS}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmRequest:
+    """Compute and keep the prompt of a request that is expected soon; no text is made."""
+
+    completion: CompletionRequest | None = None
+    edit: EditRequest | None = None
+
+    def __post_init__(self) -> None:
+        _check((self.completion is None) != (self.edit is None), "a warm-up names either a completion or an edit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Where the time of a request went, in milliseconds."""
+
+    queue_ms: float = 0.0
+    prefill_ms: float = 0.0
+    denoise_ms: float = 0.0
+    total_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The answer to a request. ``num_forwards`` is the NFE: model calls after the prompt was computed.
+
+    ``num_prompt_tokens`` = ``num_reused_tokens`` (taken from the prefix cache) + ``num_computed_tokens``.
+    ``notice`` is a remark for the user, for instance that a smaller model stood in for the one asked for.
+    """
+
+    id: str
+    text: str
+    finish_reason: FinishReason
+    num_forwards: int = 0
+    num_tokens: int = 0
+    num_prompt_tokens: int = 0
+    num_reused_tokens: int = 0
+    num_computed_tokens: int = 0
+    timings: Timings = field(default_factory=Timings)
+    model: str = ""
+    policy: str = ""
+    notice: str = ""
+
+    @property
+    def tokens_per_forward(self) -> float:
+        """Committed tokens per model call; 0 when no call was needed."""
+        return self.num_tokens / self.num_forwards if self.num_forwards else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewFrame:
+    """A snapshot of an edit under way: ``settled`` is final, ``unsettled`` is the draft that may still change."""
+
+    id: str
+    settled: str
+    unsettled: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStatus:
+    """One model of an engine. ``state``: ``ready``, ``loading``, ``not_loaded``, ``not_downloaded`` or ``failed``."""
+
+    name: str
+    task: str
+    state: str
+    detail: str = ""
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """The state of an engine. ``status``: ``loading``, ``ready`` or ``failed``; ``notices`` are for the user."""
+
+    status: str
+    version: str
+    device: str
+    dtype: str
+    models: tuple[ModelStatus, ...] = ()
+    memory_bytes: int = 0
+    num_active: int = 0
+    num_completed: int = 0
+    num_forwards: int = 0
+    uptime_ms: float = 0.0
+    latency_p50_ms: float = 0.0
+    latency_p95_ms: float = 0.0
+    notices: tuple[str, ...] = ()
+
+
+class EngineClient(Protocol):
+    """What answers requests: the engine itself, or a connection to one.
+
+    Cancelling the awaiting task cancels the work: at most one further forward runs. All methods raise
+    :class:`~diffusion_core.errors.UnmaskError` subclasses only (and ``asyncio.CancelledError``).
+    """
+
+    async def complete(self, request: CompletionRequest) -> Result:
+        """Answer a completion."""
+        ...
+
+    def edit(self, request: EditRequest) -> AsyncIterator[PreviewFrame | Result]:
+        """Stream preview frames, then exactly one :class:`Result` as the last item."""
+        ...
+
+    async def warm(self, request: WarmRequest) -> None:
+        """Compute the prompt of an expected request."""
+        ...
+
+    async def health(self) -> Health:
+        """The state of the engine."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections (and, for a local engine, this client's hold on it)."""
+        ...
