@@ -1,0 +1,111 @@
+"""Keys and values of one sequence: a committed part that never changes and a draft area behind it.
+
+A forward writes the keys and values of its rows behind the committed ones. Only :meth:`KVCache.commit` makes the
+first rows permanent; everything else is overwritten by the next forward. Rejecting a draft is therefore free.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from diffusion_core.model.config import ModelConfig
+
+# Attention always runs over a multiple of this many keys, so that a row's sum is split the same way whatever else
+# rides along in its forward (decoding.md section 6: `verified` = `autoregressive`, token for token).
+KEY_BUCKET = 128
+
+
+def round_up(n: int, step: int) -> int:
+    """The smallest multiple of ``step`` that is at least ``n``."""
+    return -(-n // step) * step
+
+
+class KVCache:
+    """Keys and values of every layer: ``keys[layer]``, ``values[layer]`` are [B, K, capacity, Dh].
+
+    ``length`` is the number of committed positions; index and absolute position of a committed token are the same.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        capacity: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        num_sequences: int = 1,
+        num_layers: int | None = None,
+    ) -> None:
+        self._config = config
+        self._num_layers = config.num_layers if num_layers is None else num_layers
+        # Zeros, not empty memory: a masked key still enters `0 * value`, and 0 * NaN is NaN.
+        shape = (
+            2 * self._num_layers,
+            num_sequences,
+            config.num_kv_heads,
+            round_up(capacity, KEY_BUCKET),
+            config.head_dim,
+        )
+        self._store = torch.zeros(shape, dtype=dtype, device=device)
+        self.length = 0
+
+    @property
+    def capacity(self) -> int:
+        """Positions that fit, committed and draft together."""
+        return int(self._store.shape[3])
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory held, in bytes."""
+        return self._store.numel() * self._store.element_size()
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for ``capacity`` positions; what is committed is kept."""
+        if capacity <= self.capacity:
+            return
+        shape = list(self._store.shape)
+        # Grow by at least a half: a long answer must not copy the cache at every block.
+        shape[3] = round_up(max(capacity, self.capacity * 3 // 2), KEY_BUCKET)
+        grown = torch.zeros(shape, dtype=self._store.dtype, device=self._store.device)
+        grown[:, :, :, : self.length] = self._store[:, :, :, : self.length]
+        self._store = grown
+
+    def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put ``keys``, ``values`` [B, K, T, Dh] behind the committed ones; returns all keys and values [B, K, S, Dh].
+
+        S is ``length + T`` rounded up to :data:`KEY_BUCKET`; the rows behind ``length + T`` must be masked.
+        """
+        end = self.length + keys.shape[2]
+        padded = round_up(end, KEY_BUCKET)
+        stored_keys, stored_values = self._store[2 * layer], self._store[2 * layer + 1]
+        stored_keys[:, :, self.length : end] = keys
+        stored_values[:, :, self.length : end] = values
+        return stored_keys[:, :, :padded], stored_values[:, :, :padded]
+
+    def commit(self, num_rows: int) -> None:
+        """Keep the first ``num_rows`` rows of the last forward."""
+        assert 0 <= num_rows <= self.capacity - self.length
+        self.length += num_rows
+
+    def crop(self, length: int) -> None:
+        """Forget the committed positions from ``length`` on."""
+        assert 0 <= length <= self.length
+        self.length = length
+
+    def copy(self, length: int, capacity: int) -> KVCache:
+        """A new cache with the first ``length`` committed positions and room for ``capacity``."""
+        other = KVCache(
+            self._config,
+            capacity=max(capacity, length),
+            dtype=self._store.dtype,
+            device=self._store.device,
+            num_sequences=int(self._store.shape[1]),
+            num_layers=self._num_layers,
+        )
+        other._store[:, :, :, :length] = self._store[:, :, :, :length]
+        other.length = length
+        return other
+
+    def committed(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Committed keys and values of a layer, each [B, K, length, Dh]."""
+        return self._store[2 * layer][:, :, : self.length], self._store[2 * layer + 1][:, :, : self.length]

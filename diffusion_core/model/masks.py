@@ -1,0 +1,52 @@
+"""Which row sees which: pure index functions, no model.
+
+A forward evaluates rows; each row is a clean token or a slot of a draft block. Visibility is a boolean matrix, True
+where the row (first axis) may look at the key (second axis). All rows see all committed keys, except where a
+pattern says otherwise; the functions here give the square part among the rows of one forward.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from diffusion_core.model.kv_cache import KEY_BUCKET, round_up
+
+
+def causal(num_rows: int) -> torch.Tensor:
+    """Each row sees itself and the rows before it: bool [T, T]."""
+    return torch.ones(num_rows, num_rows, dtype=torch.bool).tril()
+
+
+def block_causal(positions: torch.Tensor, block_size: int) -> torch.Tensor:
+    """Each row sees its own block (an absolute grid) and all earlier blocks: bool [T, T] for ``positions`` [T]."""
+    block = positions // block_size
+    return block[:, None] >= block[None, :]
+
+
+def causal_context(num_clean: int, group_sizes: tuple[int, ...], group_sees: tuple[int, ...]) -> torch.Tensor:
+    """Clean rows followed by groups of slots: bool [T, T].
+
+    Clean rows are causal and see no slot. A slot of group g sees the first ``group_sees[g]`` clean rows and every
+    slot of its own group, in both directions; groups do not see each other.
+    """
+    total = num_clean + sum(group_sizes)
+    visible = torch.zeros(total, total, dtype=torch.bool)
+    visible[:num_clean, :num_clean] = causal(num_clean)
+    start = num_clean
+    for size, sees in zip(group_sizes, group_sees, strict=True):
+        visible[start : start + size, :sees] = True
+        visible[start : start + size, start : start + size] = True
+        start += size
+    return visible
+
+
+def with_cache(visible: torch.Tensor, num_cached: int) -> torch.Tensor:
+    """Extend the square mask [T, T] by ``num_cached`` committed keys that all rows see and by padding that none sees.
+
+    Returns bool [T, S], S = ``num_cached + T`` rounded up to the cache's key bucket.
+    """
+    num_rows = visible.shape[0]
+    full = torch.zeros(num_rows, round_up(num_cached + num_rows, KEY_BUCKET), dtype=torch.bool, device=visible.device)
+    full[:, :num_cached] = True
+    full[:, num_cached : num_cached + num_rows] = visible
+    return full

@@ -1,0 +1,101 @@
+"""The one Transformer: Llama, Qwen2 and Qwen3 shapes by flags, for training and for serving alike.
+
+One call evaluates rows: clean tokens, then slots of draft blocks. What each row sees is given by the caller as a
+boolean mask (``masks.py``); positions are absolute. Shape letters: see ``rope.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from diffusion_core.model.adapter import GatedAdapter
+from diffusion_core.model.config import ModelConfig
+from diffusion_core.model.kv_cache import KVCache
+from diffusion_core.model.layers import ForwardContext, RMSNorm, TransformerLayer
+from diffusion_core.model.masks import with_cache
+from diffusion_core.model.rope import RotaryEmbedding
+
+
+class Transformer(nn.Module):
+    """Embedding, layers, final norm and output head."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(TransformerLayer(config, i) for i in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.lm_head = (
+            None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        )
+        self.rope = RotaryEmbedding(config)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights, and so of the cache."""
+        return self.norm.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.norm.weight.device
+
+    def embed(self, input_ids: torch.Tensor, adapter: GatedAdapter | None) -> torch.Tensor:
+        """Embeddings [B, T, D] of ``input_ids`` [B, T]; mask tokens take the adapter's own embedding."""
+        if adapter is None:
+            return self.embed_tokens(input_ids)  # type: ignore[no-any-return]
+        is_masked = input_ids == adapter.mask_token_id
+        x = self.embed_tokens(input_ids.masked_fill(is_masked, 0))
+        return torch.where(is_masked.unsqueeze(-1), adapter.mask_embedding.to(x.dtype), x)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        positions: torch.Tensor,
+        visible: torch.Tensor,
+        *,
+        cache: KVCache | None = None,
+        adapter: GatedAdapter | None = None,
+        first_slot: int | None = None,
+        taps: Sequence[int] = (),
+        tapped: list[torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Evaluate rows and return their normalised hidden states [B, T, D]; :meth:`logits` turns them to scores.
+
+        Args:
+            input_ids: tokens [B, T].
+            positions: absolute positions [B, T].
+            visible: bool [T, T] or [B, T, T], True where a row sees another row of this call. With a cache, every
+                row also sees all committed keys.
+            cache: the rows' keys and values are written behind the committed ones; committing them is the caller's.
+            adapter: acts on the slot rows.
+            first_slot: the rows from here on are slots (None: there are none).
+            taps: numbers of layers whose input is wanted, for a draft head; ``num_layers`` means the last output.
+            tapped: the list that receives what ``taps`` asks for, each [B, T, D], in order of layers.
+        """
+        slots_from = input_ids.shape[1] if first_slot is None else first_slot
+        if cache is not None:
+            assert visible.dim() == 2, "rows of one forward over a cache share one mask"
+            cache.reserve(cache.length + input_ids.shape[1])
+            visible = with_cache(visible, cache.length)
+        mask = visible if visible.dim() == 3 else visible.unsqueeze(0)
+        mask = mask.to(input_ids.device)
+        x = self.embed(input_ids, adapter)
+        context = ForwardContext(self.rope(positions, x.dtype), mask, cache, adapter, slots_from)
+        for number, layer in enumerate(self.layers):
+            if tapped is not None and number in taps:
+                tapped.append(x)
+            x = layer(x, context)
+        if tapped is not None and len(self.layers) in taps:
+            tapped.append(x)
+        normalised: torch.Tensor = self.norm(x)
+        return normalised
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Scores [..., V], float32, of hidden states [..., D]."""
+        weight = self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+        return F.linear(hidden, weight).float()
