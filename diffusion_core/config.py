@@ -44,12 +44,14 @@ class EngineConfig:
 
     ``model`` answers completions, ``edit_model`` answers edits: each a registry name or the path of a folder.
     ``edit_model`` ``auto`` takes the recommended edit model if it is downloaded and fits the memory, else ``model``.
+    ``drafter`` is the folder of a drafter for ``model``; empty means none.
     ``dtype`` ``auto`` is bfloat16 where the device has instructions for it, else float32.
     ``num_threads`` 0 leaves torch's choice. ``prefix_cache_bytes`` bounds the KV caches kept between requests.
     """
 
     model: str = DEFAULT_MODEL
     edit_model: str = "auto"
+    drafter: str = ""
     device: str = "auto"
     dtype: str = "auto"
     num_threads: int = 0

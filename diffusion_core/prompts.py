@@ -8,6 +8,7 @@ Which format a checkpoint was trained for is stored in its DiffusionConfig, neve
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ class PromptFormat:
     """How a family of checkpoints wants to be asked.
 
     ``render_completion(request, layout)`` and ``render_edit(request)`` give prompts; ``stop_tokens`` end an answer;
-    ``edit_answer_end`` is the text that closes an edited selection inside an answer (a code fence).
+    ``fence(request)`` is what closes the edited selection inside an answer, at the start of a line.
     """
 
     name: str
@@ -54,7 +55,7 @@ class PromptFormat:
     stop_tokens: tuple[str, ...]
     render_completion: Callable[[CompletionRequest, str], Prompt]
     render_edit: Callable[[EditRequest], Prompt] | None
-    edit_answer_end: str = ""
+    fence: Callable[[EditRequest], str] | None = None
 
 
 def render_snippets(snippets: Sequence[Snippet], language: str) -> str:
@@ -82,6 +83,13 @@ def _qwen_fim(request: CompletionRequest, layout: str) -> Prompt:
             raise CheckpointError(f"fim_layout {layout!r} is unknown to the prompt format qwen2.5-coder/1")
 
 
+def choose_fence(request: EditRequest) -> str:
+    """Backticks for the code fences of an edit: more of them than stand anywhere in the request."""
+    shown = (request.before, request.selection, request.after, request.instruction)
+    runs = [len(run) for text in shown for run in re.findall("`+", text)]
+    return "`" * max(3, max(runs, default=0) + 1)
+
+
 EDIT_SYSTEM = "You are a precise code editor."
 
 
@@ -90,7 +98,8 @@ def _qwen_edit(request: EditRequest) -> Prompt:
 
     The answer's opening fence is part of the prompt, so that the first generated token is already code.
     """
-    fence = f"```{request.language or ''}\n"
+    close = choose_fence(request)
+    fence = f"{close}{request.language}\n"
     context = ""
     if request.before.strip() or request.after.strip() or request.snippets:
         shown = render_snippets(request.snippets, request.language)
@@ -101,7 +110,7 @@ def _qwen_edit(request: EditRequest) -> Prompt:
         )
     selection = request.selection if request.selection.endswith("\n") else request.selection + "\n"
     question = (
-        f"{context}Code:\n{fence}{selection}```\n\n"
+        f"{context}Code:\n{fence}{selection}{close}\n\n"
         f"Instruction: {request.instruction.strip()}\n\n"
         "Reply with the whole edited code in one code block, nothing else. Keep everything that the instruction "
         "does not ask to change."
@@ -127,7 +136,7 @@ _FORMATS = {
         stop_tokens=QWEN_STOP_TOKENS,
         render_completion=_qwen_fim,
         render_edit=_qwen_edit,
-        edit_answer_end="```",
+        fence=choose_fence,
     ),
     # A model that only continues text: no markers, the suffix is not shown. Also what tiny random models use.
     "plain/1": PromptFormat(
@@ -136,7 +145,8 @@ _FORMATS = {
         default_fim_layout="prefix_only",
         stop_tokens=(),
         render_completion=lambda request, _: (
-            Text(render_snippets(request.snippets, request.language) + request.prefix),
+            # A model cannot continue nothing: an empty document begins with a line break.
+            Text(render_snippets(request.snippets, request.language) + request.prefix or "\n"),
         ),
         render_edit=lambda request: (Text(f"{request.before}{request.selection}\n{request.instruction}\n"),),
     ),

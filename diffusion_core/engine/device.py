@@ -1,0 +1,57 @@
+"""Which device and dtype an engine runs on, and how much memory there is."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+from diffusion_core.config import EngineConfig
+from diffusion_core.errors import ConfigError
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_device(config: EngineConfig) -> torch.device:
+    """The configured device; ``auto`` is a CUDA GPU if there is one, else the CPU.
+
+    Raises:
+        ConfigError: the device is unknown or not present.
+    """
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(config.device)
+    except RuntimeError:
+        raise ConfigError(f"engine.device is {config.device!r}: allowed are auto, cpu, cuda, cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("engine.device is cuda, and torch finds no CUDA GPU: use cpu or auto")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"engine.device is {config.device}: this machine has {torch.cuda.device_count()} GPU(s)")
+    return device
+
+
+def choose_dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
+    """The configured dtype; ``auto`` is bfloat16 where the device computes in it, else float32."""
+    if config.dtype != "auto":
+        return _DTYPES[config.dtype]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    # Without these instructions bfloat16 is emulated and slower than float32.
+    has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() if torch.backends.mkldnn.is_available() else False  # type: ignore[no-untyped-call]
+    return torch.bfloat16 if has_bf16 else torch.float32
+
+
+def available_bytes(config: EngineConfig, device: torch.device) -> int:
+    """Memory that a further model may take: the configured limit less what is used, else what is free."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+    else:
+        free = psutil.virtual_memory().available
+    if config.memory_limit_bytes:
+        return min(int(free), config.memory_limit_bytes - resident_bytes())
+    return int(free)
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process, in bytes."""
+    return int(psutil.Process().memory_info().rss)

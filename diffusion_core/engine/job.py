@@ -1,0 +1,224 @@
+"""One request inside the engine: its answer in the making, its deadline, and how it ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+
+from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.prompt_tokens import EncodedPrompt
+from diffusion_core.errors import DeadlineExceeded, RequestCancelled
+from diffusion_core.requests import CompletionRequest, EditRequest, FinishReason, PreviewFrame, Result, Timings
+from diffusion_core.sampling.block_decoder import Answer, BlockDecoder, DecodingTask, Progress
+from diffusion_core.sampling.drafts import AlignedDraft, DraftSource, LookupDraft
+from diffusion_core.sampling.sequence import DecodingSequence
+from diffusion_core.sampling.stop import INDENTED_LANGUAGES, FenceRule, LineRule, ScopeRule, StopRule, SuffixRule
+
+FrameCallback = Callable[[PreviewFrame], None]
+
+# How much of the not yet confirmed text a preview shows.
+_PREVIEW_TOKENS = 1024
+
+
+class Job:
+    """A request from its arrival to its :class:`Result`. ``future`` resolves exactly once.
+
+    The engine's thread calls everything but :meth:`cancel`.
+    """
+
+    def __init__(
+        self,
+        request: CompletionRequest | EditRequest,
+        *,
+        is_warm_up: bool = False,
+        on_frame: FrameCallback | None = None,
+    ) -> None:
+        self.request, self.is_warm_up, self._on_frame = request, is_warm_up, on_frame
+        self.future: Future[Result] = Future()
+        # From here on only the engine resolves it: a caller that goes away cannot do so under its feet.
+        self.future.set_running_or_notify_cancel()
+        self.loading: Future[LoadedModel] = Future()
+        self.model: LoadedModel | None = None
+        self._cancelled = threading.Event()
+        self._arrived = time.perf_counter()
+        self._started = self._last_prefill = 0.0
+        self._notice = ""
+        self._num_reused = 0
+        self._sequence: DecodingSequence | None = None
+        self._decoder: BlockDecoder | None = None
+        self._run: Iterator[Progress] | None = None
+        self._original: AlignedDraft | None = None
+        self._shown = ""
+
+    @property
+    def task(self) -> str:
+        """Which kind of model answers: ``complete`` or ``edit``."""
+        return "edit" if isinstance(self.request, EditRequest) else "complete"
+
+    @property
+    def priority(self) -> int:
+        """Ghost text before edits before warm-ups; smaller goes first."""
+        return 2 if self.is_warm_up else 1 if self.task == "edit" else 0
+
+    @property
+    def num_forwards(self) -> int:
+        """Forwards of this request so far, without its prompt."""
+        return self._sequence.num_forwards if self._sequence else 0
+
+    def cancel(self) -> None:
+        """Ask for an end; from any thread. At most the running forward is finished."""
+        self._cancelled.set()
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the caller is gone."""
+        return self._cancelled.is_set()
+
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        limit = self.request.deadline_ms
+        return bool(limit) and (time.perf_counter() - self._arrived) * 1000 >= limit
+
+    def begin(self, model: LoadedModel, max_tokens: int, notice: str) -> None:
+        """Encode the prompt, take the longest cached prefix and set up the decoder."""
+        self._started = time.perf_counter()
+        self.model = model
+        # A warm-up computes the prompt of the request to come: the same room for its answer, the same prompt.
+        prompt = self._encode(model, max_tokens)
+        self._notice = " ".join(filter(None, (notice, prompt.notice)))
+        cache, self._num_reused = model.prefix_cache.take(prompt.tokens, max_tokens)
+        self._sequence = DecodingSequence(model.denoiser, list(prompt.tokens), cache, num_prompt=len(prompt.tokens))
+        task = DecodingTask(
+            max_tokens=max_tokens,
+            decoding=self.request.decoding,
+            sampling=self.request.sampling,
+            stop_rules=self._stop_rules(model),
+            stop_token_ids=model.stop_token_ids,
+            banned_token_ids=model.banned_token_ids,
+        )
+        sources = self._draft_sources(model, prompt.tokens)
+        self._decoder = BlockDecoder(model.denoiser, model.tokenizer, self._sequence, task, sources)
+        self._run = self._sequence_prefill() if self.is_warm_up else self._decoder.run()
+
+    def _sequence_prefill(self) -> Iterator[Progress]:
+        assert self._sequence is not None
+        for rows in self._sequence.prefill():
+            yield Progress(rows, "", [])
+
+    def _encode(self, model: LoadedModel, max_tokens: int) -> EncodedPrompt:
+        if isinstance(self.request, EditRequest):
+            return model.encoder.encode_edit(self.request, max_tokens)
+        return model.encoder.encode_completion(self.request, max_tokens)
+
+    def _stop_rules(self, model: LoadedModel) -> tuple[StopRule, ...]:
+        request = self.request
+        if isinstance(request, EditRequest):
+            fence = model.encoder.format.fence
+            return (FenceRule(fence(request)),) if fence else ()
+        if request.single_line:
+            return (LineRule(),)
+        rules: list[StopRule] = [SuffixRule(request.suffix)]
+        if request.stop_at_scope and request.language in INDENTED_LANGUAGES:
+            rules.append(ScopeRule(request.prefix))
+        return tuple(rules)
+
+    def _draft_sources(self, model: LoadedModel, prompt: list[int]) -> list[DraftSource]:
+        request, sources = self.request, list[DraftSource]()
+        if isinstance(request, EditRequest):
+            fence = model.encoder.format.fence
+            text = request.selection.rstrip("\n") + "\n" + (fence(request) if fence else "")
+            self._original = AlignedDraft(model.encoder.encode_text(text))
+            sources.append(self._original)
+        elif request.last_suggestion:
+            sources.append(AlignedDraft(model.encoder.encode_text(request.last_suggestion)))
+        if request.decoding.use_lookup:
+            sources.append(LookupDraft(prompt))
+        return sources
+
+    def advance(self) -> bool:
+        """Run one forward; True when the answer is complete."""
+        assert self._run is not None and self._decoder is not None
+        progress = next(self._run, None)
+        if progress is None:
+            return True
+        if progress.num_prefilled:
+            self._last_prefill = time.perf_counter()
+        elif self._on_frame is not None:
+            self._show(progress)
+        return self._decoder.answer.finish_reason is not None
+
+    def _show(self, progress: Progress) -> None:
+        """A preview frame, when there is something new to see."""
+        assert self.model is not None and self._on_frame is not None
+        # A half-written fence is not part of the text.
+        settled = progress.settled.rstrip("`")
+        if settled == self._shown:
+            return
+        self._shown = settled
+        rest = progress.draft or (self._original.propose(_PREVIEW_TOKENS) if self._original else [])
+        unsettled = self.model.tokenizer.decode(rest, skip_special_tokens=True).rstrip("`")
+        self._on_frame(PreviewFrame(id=self.request.id, settled=settled, unsettled=unsettled))
+
+    def finish(self, reason: FinishReason | None = None) -> None:
+        """Give the caches back and resolve the future. ``reason`` is given when the answer was interrupted."""
+        self._release()
+        if self.future.done():
+            return
+        if reason is FinishReason.CANCELLED:
+            self.future.set_exception(RequestCancelled("the request was cancelled"))
+            return
+        answer = self._decoder.answer if self._decoder else Answer()
+        if reason is FinishReason.DEADLINE and not answer.num_tokens and not self.is_warm_up:
+            self.future.set_exception(
+                DeadlineExceeded(f"nothing was ready within the deadline of {self.request.deadline_ms} ms")
+            )
+            return
+        self.future.set_result(self._result(answer, reason or answer.finish_reason or FinishReason.STOP))
+
+    def fail(self, error: Exception) -> None:
+        """Resolve the future with an error."""
+        self._release()
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def _release(self) -> None:
+        if self._run is not None:
+            close = getattr(self._run, "close", None)
+            if close is not None:
+                close()
+        if self._sequence is not None and self.model is not None:
+            self.model.prefix_cache.give(self._sequence.tokens, self._sequence.cache)
+        self._run = None
+
+    def _result(self, answer: Answer, reason: FinishReason) -> Result:
+        now = time.perf_counter()
+        started = self._started or now
+        prefilled = max(self._last_prefill, started)
+        num_prompt = self._sequence.num_prompt if self._sequence else 0
+        return Result(
+            id=self.request.id,
+            text=self._final_text(answer.text, reason),
+            finish_reason=reason,
+            num_forwards=self.num_forwards,
+            num_tokens=answer.num_tokens,
+            num_prompt_tokens=num_prompt,
+            num_reused_tokens=self._num_reused,
+            num_computed_tokens=num_prompt - self._num_reused,
+            timings=Timings(
+                queue_ms=(started - self._arrived) * 1000,
+                prefill_ms=(prefilled - started) * 1000,
+                denoise_ms=(now - prefilled) * 1000,
+                total_ms=(now - self._arrived) * 1000,
+            ),
+            model=self.model.name if self.model else "",
+            policy=self._decoder.policy.value if self._decoder else "",
+            notice=self._notice,
+        )
+
+    def _final_text(self, text: str, reason: FinishReason) -> str:
+        """An edited selection ends with a line break exactly when the selection did."""
+        if not isinstance(self.request, EditRequest) or reason is not FinishReason.STOP or not text:
+            return text
+        return text.rstrip("\n") + "\n" if self.request.selection.endswith("\n") else text.rstrip("\n")

@@ -1,0 +1,201 @@
+"""The models of one engine: one for completions, one for edits, each loaded in the background when first needed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from diffusion_core.checkpoints.adapter import Drafter, DraftHeadMetadata, GatedAdapterMetadata
+from diffusion_core.checkpoints.load import Checkpoint, load_checkpoint
+from diffusion_core.checkpoints.registry import registry
+from diffusion_core.checkpoints.store import is_downloaded
+from diffusion_core.config import DEFAULT_EDIT_MODEL, DEFAULT_MODEL, GIB, EngineConfig
+from diffusion_core.engine.device import available_bytes
+from diffusion_core.engine.prefix_cache import PrefixCache
+from diffusion_core.engine.prompt_tokens import PromptEncoder
+from diffusion_core.errors import CheckpointError, EngineError, InvalidRequest, OutOfMemory, UnmaskError
+from diffusion_core.model.adapter import GatedAdapter
+from diffusion_core.model.draft_head import DraftHead
+from diffusion_core.model.transformer import Transformer
+from diffusion_core.requests import ModelStatus
+from diffusion_core.sampling.evaluate import Denoiser
+
+logger = logging.getLogger(__name__)
+
+# A 4-bit download grows to 16-bit weights (times 3.3) and needs room for activations and caches.
+_GROWTH = 3.3
+_HEADROOM_BYTES = GIB // 2
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to decode."""
+
+    name: str
+    denoiser: Denoiser
+    tokenizer: Tokenizer
+    encoder: PromptEncoder
+    prefix_cache: PrefixCache
+    stop_token_ids: frozenset[int]
+    banned_token_ids: tuple[int, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the weights, in bytes."""
+        return sum(p.numel() * p.element_size() for p in self.denoiser.model.parameters())
+
+
+def build_drafter(model: Transformer, drafter: Drafter | None) -> tuple[GatedAdapter | None, DraftHead | None]:
+    """The module of a drafter's tensors, in the model's dtype and on its device."""
+    if drafter is None:
+        return None, None
+    metadata = drafter.metadata
+    if isinstance(metadata, GatedAdapterMetadata):
+        adapter = GatedAdapter(
+            model.config, rank=metadata.rank, alpha=metadata.alpha, mask_token_id=metadata.mask_token_id
+        )
+        adapter.load_tensors(drafter.tensors)
+        return adapter.to(model.device, model.dtype).eval().requires_grad_(False), None
+    assert isinstance(metadata, DraftHeadMetadata)
+    head = DraftHead(model.config, num_layers=metadata.num_layers, tap_layers=metadata.tap_layers)
+    head.load_tensors(drafter.tensors)
+    return None, head.to(model.device, model.dtype).eval().requires_grad_(False)
+
+
+def assemble(checkpoint: Checkpoint, config: EngineConfig) -> LoadedModel:
+    """Join a checkpoint's parts into what the engine decodes with."""
+    model, contract = checkpoint.model, checkpoint.diffusion_config
+    adapter, head = build_drafter(model, checkpoint.adapter)
+    denoiser = Denoiser(model, contract, adapter, head)
+    context = min(config.max_context_tokens, model.config.max_position_embeddings)
+    # Rows of the vocabulary that no token stands for are padding.
+    padding = range(checkpoint.tokenizer.get_vocab_size(with_added_tokens=True), model.config.vocab_size)
+    return LoadedModel(
+        name=checkpoint.name,
+        denoiser=denoiser,
+        tokenizer=checkpoint.tokenizer,
+        encoder=PromptEncoder(checkpoint.tokenizer, contract, context),
+        prefix_cache=PrefixCache(denoiser, config.prefix_cache_bytes),
+        stop_token_ids=frozenset(contract.stop_token_ids),
+        banned_token_ids=(*contract.banned_token_ids, *padding),
+    )
+
+
+class ModelHost:
+    """Loads models by name, each once and in a thread of its own; ``on_change`` is called after every state change."""
+
+    def __init__(
+        self, config: EngineConfig, device: torch.device, dtype: torch.dtype, on_change: Callable[[], None]
+    ) -> None:
+        self._config, self._device, self._dtype, self._on_change = config, device, dtype, on_change
+        self._lock = threading.Lock()
+        self._loading: dict[str, Future[LoadedModel]] = {}
+        self._notices: dict[str, str] = {}
+
+    def model_for(self, task: str, wanted: str = "") -> str:
+        """Name of the model that serves ``task`` ("complete" or "edit"), or the one a request asks for.
+
+        Raises:
+            InvalidRequest: the engine does not serve the model asked for.
+        """
+        if wanted:
+            served = {self._config.model, self._edit_model()}
+            if wanted not in served:
+                raise InvalidRequest(
+                    f"model {wanted!r} is not served here: this engine has {', '.join(sorted(served))}"
+                )
+            return wanted
+        return self._config.model if task == "complete" else self._edit_model()
+
+    def _edit_model(self) -> str:
+        """The edit model; with ``auto`` the recommended one where it is at hand and fits."""
+        config = self._config
+        if config.edit_model != "auto":
+            return config.edit_model
+        if config.model != DEFAULT_MODEL:
+            return config.model
+        if DEFAULT_EDIT_MODEL in self._loading and "edit" not in self._notices:
+            return DEFAULT_EDIT_MODEL
+        if not is_downloaded(DEFAULT_EDIT_MODEL):
+            self._notices["edit"] = (
+                f"edits are answered by the small {config.model}; for better ones run: unmask pull {DEFAULT_EDIT_MODEL}"
+            )
+            return config.model
+        needed = int((registry()[DEFAULT_EDIT_MODEL].size_bytes or 0) * _GROWTH) + _HEADROOM_BYTES
+        free = available_bytes(config, self._device)
+        if free < needed:
+            self._notices["edit"] = (
+                f"edits are answered by the small {config.model}: {DEFAULT_EDIT_MODEL} needs "
+                f"{needed / GIB:.1f} GB and {max(free, 0) / GIB:.1f} GB are free"
+            )
+            return config.model
+        self._notices.pop("edit", None)
+        return DEFAULT_EDIT_MODEL
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Remarks for the user."""
+        return tuple(self._notices.values())
+
+    def notice_for(self, task: str) -> str:
+        """The remark that concerns ``task``; empty when there is none."""
+        return self._notices.get(task, "")
+
+    def load(self, name: str) -> Future[LoadedModel]:
+        """The model, being loaded if it is not yet. A failure is reported once and tried again at the next call."""
+        with self._lock:
+            found = self._loading.get(name)
+            if found is not None and not (found.done() and found.exception() is not None):
+                return found
+            future: Future[LoadedModel] = Future()
+            self._loading[name] = future
+        threading.Thread(target=self._load, args=(name, future), name=f"load {name}", daemon=True).start()
+        return future
+
+    def _load(self, name: str, future: Future[LoadedModel]) -> None:
+        try:
+            is_main = name == self._config.model
+            drafter = Path(self._config.drafter) if self._config.drafter and is_main else None
+            checkpoint = load_checkpoint(name, dtype=self._dtype, device=self._device, drafter=drafter)
+            future.set_result(assemble(checkpoint, self._config))
+            logger.info("model %s is loaded", name)
+        except UnmaskError as error:
+            future.set_exception(error)
+        except (MemoryError, torch.OutOfMemoryError):
+            future.set_exception(OutOfMemory(f"model {name} does not fit the memory: choose a smaller one"))
+        except Exception as error:
+            logger.exception("loading %s failed", name)
+            future.set_exception(EngineError(f"model {name} could not be loaded: {type(error).__name__}: {error}"))
+        finally:
+            self._on_change()
+
+    def loaded(self) -> list[LoadedModel]:
+        """All models that are ready."""
+        with self._lock:
+            futures = list(self._loading.values())
+        return [f.result() for f in futures if f.done() and f.exception() is None]
+
+    def statuses(self) -> tuple[ModelStatus, ...]:
+        """State of the model of each task."""
+        return tuple(self._status(task, self.model_for(task)) for task in ("complete", "edit"))
+
+    def _status(self, task: str, name: str) -> ModelStatus:
+        future = self._loading.get(name)
+        if future is None:
+            is_known = name in registry()
+            state = "not_loaded" if not is_known or is_downloaded(name) else "not_downloaded"
+            return ModelStatus(name=name, task=task, state=state)
+        if not future.done():
+            return ModelStatus(name=name, task=task, state="loading")
+        error = future.exception()
+        if error is not None:
+            state = "not_downloaded" if isinstance(error, CheckpointError) and "pull" in str(error) else "failed"
+            return ModelStatus(name=name, task=task, state=state, detail=str(error))
+        return ModelStatus(name=name, task=task, state="ready", memory_bytes=future.result().num_bytes)

@@ -1,0 +1,151 @@
+"""From a request to the tokens a model reads, within its context: what does not fit is left out by whole lines."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from diffusion_core.errors import CheckpointError, ContextTooLong
+from diffusion_core.model.config import DiffusionConfig
+from diffusion_core.prompts import Prompt, PromptFormat, Special, prompt_format
+from diffusion_core.requests import CompletionRequest, EditRequest
+
+# Where a long prefix is cut moves in steps of this many lines, so that typing on keeps the beginning of the prompt,
+# and with it the prefix cache, as it was.
+ANCHOR_LINES = 32
+
+# No token of code is longer on average than this many characters: what lies further away need not be tokenized.
+_CHARACTERS_PER_TOKEN = 8
+
+# The rest of the context belongs to the prefix.
+_SUFFIX_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """Tokens of a prompt, and a remark if the context around the cursor had to be cut."""
+
+    tokens: list[int]
+    notice: str = ""
+
+
+class PromptEncoder:
+    """Encodes requests for one checkpoint. ``max_context_tokens`` bounds prompt and answer together."""
+
+    def __init__(self, tokenizer: Tokenizer, contract: DiffusionConfig, max_context_tokens: int) -> None:
+        self._tokenizer, self._contract = tokenizer, contract
+        self._max_tokens = max_context_tokens
+        self.format: PromptFormat = prompt_format(contract.prompt_format)
+
+    def encode_text(self, text: str) -> list[int]:
+        """Tokens of ordinary text; the names of special tokens inside it are text as well."""
+        # The property belongs to the shared tokenizer: it is set on every call, by the engine's thread alone.
+        self._tokenizer.encode_special_tokens = True
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Tokens of a rendered prompt.
+
+        Raises:
+            CheckpointError: the tokenizer lacks a special token that the prompt format needs.
+        """
+        tokens: list[int] = []
+        for part in prompt:
+            if isinstance(part, Special):
+                token = self._tokenizer.token_to_id(part.name)
+                if token is None:
+                    raise CheckpointError(
+                        f"prompt format {self.format.name} needs the token {part.name}, which the tokenizer lacks"
+                    )
+                tokens.append(token)
+            elif part.text:
+                tokens += self.encode_text(part.text)
+        return tokens
+
+    def encode_completion(self, request: CompletionRequest, max_answer: int) -> EncodedPrompt:
+        """Prompt of a completion; prefix and suffix are cut to the context by whole lines, nearest to the cursor kept.
+
+        Raises:
+            ContextTooLong: the snippets alone leave no room.
+        """
+        layout = self._contract.fim_layout or self.format.default_fim_layout
+        bare = dataclasses.replace(request, prefix="", suffix="")
+        budget = self._max_tokens - max_answer - len(self.encode(self.format.render_completion(bare, layout))) - 8
+        if budget < 16:
+            raise ContextTooLong(
+                f"snippets and answer leave {budget} of {self._max_tokens} tokens for the document: send fewer snippets"
+            )
+        prefix, suffix, is_cut = self._fit(request.prefix, request.suffix, budget)
+        fitted = dataclasses.replace(request, prefix=prefix, suffix=suffix)
+        notice = f"the context was cut to {self._max_tokens} tokens" if is_cut else ""
+        return EncodedPrompt(self.encode(self.format.render_completion(fitted, layout)), notice)
+
+    def encode_edit(self, request: EditRequest, max_answer: int) -> EncodedPrompt:
+        """Prompt of an edit. The surrounding text may be cut, the selection and the instruction never are.
+
+        Raises:
+            CheckpointError: the checkpoint's prompt format has no edits.
+            ContextTooLong: selection, instruction and answer do not fit; the message gives the figures.
+        """
+        if self.format.render_edit is None:
+            raise CheckpointError(f"prompt format {self.format.name} has no instruction edits")
+        bare = self.encode(self.format.render_edit(dataclasses.replace(request, before="", after="")))
+        budget = self._max_tokens - max_answer - len(bare) - 32
+        if budget < 0:
+            raise ContextTooLong(
+                f"the selection and the instruction take {len(bare)} tokens and the answer up to {max_answer}; "
+                f"together at most {self._max_tokens - 32}: select fewer lines"
+            )
+        before, after, is_cut = self._fit(request.before, request.after, budget)
+        fitted = dataclasses.replace(request, before=before, after=after)
+        notice = f"the text around the selection was cut to {budget} tokens" if is_cut else ""
+        return EncodedPrompt(self.encode(self.format.render_edit(fitted)), notice)
+
+    def _fit(self, prefix: str, suffix: str, budget: int) -> tuple[str, str, bool]:
+        """Prefix and suffix within ``budget`` tokens, and whether anything was left out."""
+        near = budget * _CHARACTERS_PER_TOKEN
+        if len(prefix) + len(suffix) <= near:
+            sizes = len(self.encode_text(prefix)), len(self.encode_text(suffix))
+            if sum(sizes) <= budget:
+                return prefix, suffix, False
+        num_suffix = min(len(self.encode_text(suffix[:near])), int(budget * _SUFFIX_SHARE))
+        kept_prefix = self._keep_end(prefix, budget - num_suffix)
+        rest = budget - len(self.encode_text(kept_prefix))
+        kept_suffix = self._keep_start(suffix, max(num_suffix, 0) if rest < num_suffix else rest)
+        return kept_prefix, kept_suffix, (kept_prefix, kept_suffix) != (prefix, suffix)
+
+    def _keep_end(self, text: str, budget: int) -> str:
+        """The end of ``text`` within ``budget`` tokens, cut at an anchored line start where possible."""
+        offset = max(0, len(text) - budget * _CHARACTERS_PER_TOKEN)
+        self._tokenizer.encode_special_tokens = True
+        encoding = self._tokenizer.encode(text[offset:], add_special_tokens=False)
+        if offset == 0 and len(encoding.ids) <= budget:
+            return text
+        if len(encoding.ids) > budget:
+            offset += encoding.offsets[len(encoding.ids) - budget][0]
+        line = text.count("\n", 0, offset)
+        start = offset
+        while True:  # the next line start that is a multiple of the anchor step
+            found = text.find("\n", start)
+            if found < 0:
+                break
+            start, line = found + 1, line + 1
+            if line % ANCHOR_LINES == 0:
+                return text[start:]
+        found = text.find("\n", offset)
+        return text[found + 1 :] if 0 <= found < len(text) - 1 else text[offset:]
+
+    def _keep_start(self, text: str, budget: int) -> str:
+        """The start of ``text`` within ``budget`` tokens, cut at a line end where possible."""
+        if budget <= 0:
+            return ""
+        self._tokenizer.encode_special_tokens = True
+        near = text[: budget * _CHARACTERS_PER_TOKEN]
+        encoding = self._tokenizer.encode(near, add_special_tokens=False)
+        if len(near) == len(text) and len(encoding.ids) <= budget:
+            return text
+        end = encoding.offsets[budget][0] if len(encoding.ids) > budget else len(near)
+        found = text.rfind("\n", 0, end)
+        return text[: found + 1] if found >= 0 else text[:end]

@@ -1,0 +1,90 @@
+"""One forward over a sequence: clean tokens and slots behind the committed cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from diffusion_core.model.adapter import GatedAdapter
+from diffusion_core.model.config import DiffusionConfig
+from diffusion_core.model.draft_head import DraftHead
+from diffusion_core.model.kv_cache import KVCache
+from diffusion_core.model.masks import causal
+from diffusion_core.model.transformer import Transformer
+
+# Kernels for a single row take another path (matrix times vector) whose sums are split differently, so a lone row
+# would not give what the same row gives in company. A forward therefore never has fewer rows than this.
+MIN_ROWS = 2
+
+# Rows of one forward while a prompt is computed: between two such forwards a cancel is noticed.
+PREFILL_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """What evaluates rows: the model, its denoising contract, and at most one drafter."""
+
+    model: Transformer
+    contract: DiffusionConfig
+    adapter: GatedAdapter | None = None
+    draft_head: DraftHead | None = None
+
+    @property
+    def mask_id(self) -> int | None:
+        """The id that stands for an unknown token in a draft; None when the checkpoint has no use for one."""
+        if self.adapter is not None:
+            return self.adapter.mask_token_id
+        return self.contract.mask_token_id
+
+    @torch.inference_mode()
+    def evaluate(
+        self,
+        cache: KVCache,
+        tokens: Sequence[int],
+        *,
+        positions: Sequence[int] | None = None,
+        visible: torch.Tensor | None = None,
+        first_slot: int | None = None,
+        tapped: list[torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Hidden states [T, D] of rows ``tokens`` behind the cache; nothing is committed.
+
+        Positions default to those right behind the cache, visibility to causal. Rows from ``first_slot`` on are
+        slots. ``tapped`` receives the draft head's taps, [1, T, D] each.
+        """
+        rows, device = len(tokens), self.model.device
+        if positions is None:
+            positions = range(cache.length, cache.length + rows)
+        if visible is None:
+            visible = causal(rows)
+        ids, places = list(tokens), list(positions)
+        if (lacking := MIN_ROWS - rows) > 0:
+            # Padding rows see only themselves, and no real row sees them.
+            ids += [0] * lacking
+            places += [places[-1]] * lacking
+            padded = torch.eye(MIN_ROWS, dtype=torch.bool)
+            padded[:rows, :rows] = visible
+            visible = padded
+        hidden = self.model(
+            torch.tensor([ids], device=device),
+            torch.tensor([places], device=device),
+            visible.to(device),
+            cache=cache,
+            adapter=self.adapter if first_slot is not None else None,
+            first_slot=first_slot,
+            taps=self.draft_head.tap_layers if self.draft_head is not None and tapped is not None else (),
+            tapped=tapped,
+        )
+        if tapped is not None:
+            tapped[:] = [x[:, :rows] for x in tapped]
+        return hidden[0, :rows]  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Scores [R, V], float32, of hidden states [R, D]."""
+        rows = hidden.shape[0]
+        if rows >= MIN_ROWS:
+            return self.model.logits(hidden)
+        return self.model.logits(hidden.expand(MIN_ROWS, -1))[:rows]

@@ -1,0 +1,120 @@
+"""Where an answer ends: rules over the text, checked after every committed token, whatever the policy.
+
+Because they see one token at a time, a policy that commits eight at once stops at the same place as one that commits
+one. A rule returns the length of the text to keep, or None to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from diffusion_core.requests import FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The answer is the first ``keep`` characters of the text."""
+
+    keep: int
+    reason: FinishReason
+
+
+class StopRule(Protocol):
+    """Looks at the whole text so far and at how many of its characters are new."""
+
+    def check(self, text: str, num_new: int) -> Stop | None:
+        """Whether the text ends, and where."""
+        ...
+
+
+class LineRule:
+    """Single-line mode: the first line is the answer."""
+
+    def check(self, text: str, num_new: int) -> Stop | None:
+        """Stop at the first line break."""
+        ends = [i for i in (text.find("\n", len(text) - num_new), text.find("\r", len(text) - num_new)) if i >= 0]
+        return Stop(min(ends), FinishReason.LINE) if ends else None
+
+
+class FenceRule:
+    """An edited selection ends where its closing fence stands at the start of a line."""
+
+    def __init__(self, fence: str) -> None:
+        self._fence = fence
+
+    def check(self, text: str, num_new: int) -> Stop | None:
+        """Stop before the fence; the line break before it belongs to the answer."""
+        if text.startswith(self._fence):
+            return Stop(0, FinishReason.STOP)
+        start = max(0, len(text) - num_new - len(self._fence))
+        found = text.find("\n" + self._fence, start)
+        return Stop(found + 1, FinishReason.STOP) if found >= 0 else None
+
+
+class SuffixRule:
+    """The answer begins to repeat the text after the cursor: two whole lines of it, or its only line."""
+
+    _NUM_LINES = 2
+    _MIN_CHARACTERS = 3
+
+    def __init__(self, suffix: str) -> None:
+        lines = suffix.split("\n")
+        # The rest of the cursor's line is no whole line.
+        self._lines = [line.rstrip() for line in lines[1:] if line.strip()][: self._NUM_LINES]
+
+    def check(self, text: str, num_new: int) -> Stop | None:
+        """Stop before the first repeated line, once enough lines are repeated."""
+        if not self._lines or "\n" not in text[len(text) - num_new :]:
+            return None
+        if sum(c.isalnum() for line in self._lines for c in line) < self._MIN_CHARACTERS:
+            return None
+        done = text[: text.rfind("\n") + 1]
+        lines = done.splitlines(keepends=True)
+        whole = [i for i, line in enumerate(lines) if line.strip() and i > 0]
+        last = whole[-len(self._lines) :]
+        if len(last) < len(self._lines) or [lines[i].rstrip() for i in last] != self._lines:
+            return None
+        return Stop(len("".join(lines[: last[0]])), FinishReason.SUFFIX)
+
+
+class ScopeRule:
+    """Languages of significant indentation: stop before a line that is indented less than the scope of the cursor."""
+
+    def __init__(self, prefix: str) -> None:
+        line = prefix[prefix.rfind("\n") + 1 :]
+        self._indent = len(line) - len(line.lstrip())
+
+    def check(self, text: str, num_new: int) -> Stop | None:
+        """Stop before the first line that leaves the scope; its first character decides."""
+        if self._indent == 0 or not num_new:
+            return None
+        start = text.rfind("\n", 0, len(text) - num_new)
+        while (start := text.find("\n", max(start, 0))) >= 0:
+            start += 1
+            end = text.find("\n", start)
+            line = text[start : end if end >= 0 else len(text)]
+            body = line.lstrip(" \t")
+            if body.strip() and len(line) - len(body) < self._indent:
+                return Stop(start, FinishReason.SCOPE)
+        return None
+
+
+INDENTED_LANGUAGES = frozenset({"python", "yaml", "coffeescript", "nim"})
+
+
+def find_repetition(tokens: Sequence[int], *, min_repeats: int = 6, min_tokens: int = 96) -> int | None:
+    """The period of a loop at the end of ``tokens``, or None.
+
+    A loop is at least ``min_repeats`` equal pieces in a row that make up at least ``min_tokens`` tokens: tables and
+    long literals repeat too, so the bar is high.
+    """
+    for period in range(1, 33):
+        span = max(min_repeats * period, min_tokens)
+        if len(tokens) < span:
+            continue
+        tail = tokens[-span:]
+        if all(tail[i] == tail[i - period] for i in range(period, span)):
+            return period
+    return None
