@@ -4,5 +4,6 @@ from __future__ import annotations
 
 import os
 
-# Two cores are the smallest machine that the suite runs on; tiny models gain nothing from more threads.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Before torch is imported, here or in a process that a test starts: threads that spin at barriers make every forward
+# ten times slower when other processes want the same two cores, and tests start many processes.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

@@ -11,8 +11,9 @@ from diffusion_core.engine.models import LoadedModel
 from diffusion_core.engine.prompt_tokens import EncodedPrompt
 from diffusion_core.errors import DeadlineExceeded, RequestCancelled
 from diffusion_core.requests import CompletionRequest, EditRequest, FinishReason, PreviewFrame, Result, Timings
+from diffusion_core.sampling.aligned_draft import AlignedDraft
 from diffusion_core.sampling.block_decoder import Answer, BlockDecoder, DecodingTask, Progress
-from diffusion_core.sampling.drafts import AlignedDraft, DraftSource, LookupDraft
+from diffusion_core.sampling.drafts import DraftSource, LookupDraft
 from diffusion_core.sampling.sequence import DecodingSequence
 from diffusion_core.sampling.stop import INDENTED_LANGUAGES, FenceRule, LineRule, ScopeRule, StopRule, SuffixRule
 
@@ -157,7 +158,7 @@ class Job:
         if settled == self._shown:
             return
         self._shown = settled
-        rest = progress.draft or (self._original.propose(_PREVIEW_TOKENS) if self._original else [])
+        rest = progress.draft or (self._original.remaining(_PREVIEW_TOKENS) if self._original else [])
         unsettled = self.model.tokenizer.decode(rest, skip_special_tokens=True).rstrip("`")
         self._on_frame(PreviewFrame(id=self.request.id, settled=settled, unsettled=unsettled))
 

@@ -1,4 +1,4 @@
-"""Drafts that cost no model call: the continuation of an earlier n-gram, and a text known to be nearly the answer.
+"""Drafts that cost no model call: what a draft source is, and the continuation of an earlier n-gram.
 
 A draft is only a guess: the verified policy accepts the part that the model agrees with (decoding.md section 3).
 """
@@ -6,6 +6,7 @@ A draft is only a guess: the verified policy accepts the part that the model agr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,17 @@ Tokens = npt.NDArray[np.int64]
 MAX_NGRAM = 8
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A guess of what follows; ``support`` is how many tokens of evidence stand behind it."""
+
+    tokens: list[int]
+    support: float = 0.0
+
+
+NO_DRAFT = Draft([])
+
+
 class DraftSource(Protocol):
     """Guesses what comes next. ``observe`` sees every committed token of the answer, in order."""
 
@@ -23,9 +35,15 @@ class DraftSource(Protocol):
         """Tokens that were just committed."""
         ...
 
-    def propose(self, limit: int) -> list[int]:
-        """At most ``limit`` tokens that may follow; empty when there is no guess."""
+    def propose(self, limit: int) -> Draft:
+        """At most ``limit`` tokens that may follow; no tokens when there is no guess."""
         ...
+
+
+def best_draft(sources: Sequence[DraftSource], limit: int) -> Draft:
+    """The draft with the most support; of equals, that of the earlier source."""
+    drafts = [source.propose(limit) for source in sources]
+    return max((draft for draft in drafts if draft.tokens), key=lambda draft: draft.support, default=NO_DRAFT)
 
 
 def find_longest_suffix(haystack: Tokens, tail: Sequence[int]) -> tuple[Tokens, int]:
@@ -67,56 +85,13 @@ class LookupDraft:
         self._tokens[self._length : end] = tokens
         self._length = end
 
-    def propose(self, limit: int) -> list[int]:
-        """The continuation of the most recent longest match."""
+    def propose(self, limit: int) -> Draft:
+        """The continuation of the most recent longest match; its support is the length of the match."""
         history = self._tokens[: self._length]
         # The history without its last token: the end of the history trivially matches itself.
         ends, matched = find_longest_suffix(history[:-1], history[-MAX_NGRAM:].tolist())
         if not matched:
-            return []
+            return NO_DRAFT
         reach = min(limit, self._REACH[matched] if matched < len(self._REACH) else limit)
         start = int(ends[-1])
-        return [int(t) for t in history[start : start + reach]]
-
-
-class AlignedDraft:
-    """A text that the answer mostly repeats: the selection of an edit, or the tail of the last suggestion.
-
-    The draft is the rest of the text from a pointer on. When the answer departs from it, the pointer is set anew by
-    the longest end of the answer that occurs in the text, the nearest place first.
-    """
-
-    _MIN_MATCH = 2
-
-    def __init__(self, text: Sequence[int]) -> None:
-        self._text: Tokens = np.asarray(text, dtype=np.int64)
-        self._pointer: int | None = 0
-        self._expected = 0  # where the pointer would be had the answer not departed
-        self._answer: list[int] = []
-
-    def observe(self, tokens: Sequence[int]) -> None:
-        """Follow the committed tokens along the text; search again where they depart from it."""
-        for token in tokens:
-            self._answer.append(token)
-            pointer = self._pointer
-            if pointer is not None and pointer < len(self._text) and self._text[pointer] == token:
-                self._pointer = self._expected = pointer + 1
-            else:
-                self._realign(is_first_departure=pointer is not None)
-
-    def _realign(self, *, is_first_departure: bool) -> None:
-        ends, matched = find_longest_suffix(self._text, self._answer[-MAX_NGRAM:])
-        if matched >= self._MIN_MATCH:
-            nearest = int(np.abs(ends - self._expected).argmin())
-            self._pointer = self._expected = int(ends[nearest])
-        elif is_first_departure:
-            # One token was replaced: the likeliest edit of all. If not, the next observation searches again.
-            self._pointer = min(self._expected + 1, len(self._text))
-        else:
-            self._pointer = None
-
-    def propose(self, limit: int) -> list[int]:
-        """The text from the pointer on."""
-        if self._pointer is None:
-            return []
-        return [int(t) for t in self._text[self._pointer : self._pointer + limit]]
+        return Draft([int(t) for t in history[start : start + reach]], support=matched)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from diffusion_core.errors import CheckpointError
 from diffusion_core.model.config import DrafterKind
 from diffusion_core.requests import Policy
-from diffusion_core.sampling.drafts import DraftSource
 from diffusion_core.sampling.evaluate import Denoiser
 from diffusion_core.sampling.sequence import DecodingSequence
 
@@ -28,14 +26,6 @@ class DecodingPolicy(Protocol):
     def step(self, sequence: DecodingSequence) -> Step:
         """Run one forward. The accepted tokens are appended to ``sequence.tokens`` by the policy."""
         ...
-
-
-def propose_draft(sources: Sequence[DraftSource], limit: int) -> list[int]:
-    """The first source's guess that is not empty."""
-    for source in sources:
-        if draft := source.propose(limit):
-            return draft
-    return []
 
 
 def resolve_policy(wanted: Policy, denoiser: Denoiser) -> Policy:

@@ -15,9 +15,9 @@ import torch
 
 from diffusion_core.model.masks import causal_context
 from diffusion_core.sampling.draft_length import DraftLength
-from diffusion_core.sampling.drafts import DraftSource
+from diffusion_core.sampling.drafts import DraftSource, best_draft
 from diffusion_core.sampling.logits import TokenChooser
-from diffusion_core.sampling.policy import Step, propose_draft
+from diffusion_core.sampling.policy import Step
 from diffusion_core.sampling.sequence import DecodingSequence
 
 
@@ -70,7 +70,7 @@ class VerifiedPolicy:
 
     def step(self, sequence: DecodingSequence) -> Step:
         """One forward: verify a draft if there is one, else draft with slots, else a single token."""
-        draft = self._slot_draft or propose_draft(self._sources, self._length.value)
+        draft = self._slot_draft or best_draft(self._sources, self._length.value).tokens
         is_from_source = bool(draft) and not self._slot_draft
         self._slot_draft = []
         if not draft and self._has_slots(sequence):
@@ -139,7 +139,7 @@ class VerifiedPolicy:
         """A draft by the draft head, which has read every token in the cache; the newest token is its anchor."""
         head, cache = sequence.denoiser.draft_head, sequence.cache.head
         assert head is not None and cache is not None
-        if propose_draft(self._sources, 1):
+        if best_draft(self._sources, 1).tokens:
             return []  # a free draft is at hand
         sequence.num_head_calls += 1
         n = len(sequence.tokens)

@@ -14,7 +14,8 @@ from diffusion_core.model.config import AttentionPattern, DrafterKind, LogitAlig
 from diffusion_core.model.masks import causal
 from diffusion_core.requests import DecodingParams, Policy, SamplingParams
 from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
-from diffusion_core.sampling.drafts import AlignedDraft, DraftSource, LookupDraft
+from diffusion_core.sampling.aligned_draft import AlignedDraft
+from diffusion_core.sampling.drafts import DraftSource, LookupDraft
 from diffusion_core.sampling.evaluate import Denoiser
 from diffusion_core.sampling.sequence import DecodingSequence, SequenceCache
 from diffusion_core.sampling.verified import RoundShape
