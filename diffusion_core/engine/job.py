@@ -120,7 +120,7 @@ class Job:
             return (FenceRule(fence(request)),) if fence else ()
         if request.single_line:
             return (LineRule(),)
-        rules: list[StopRule] = [SuffixRule(request.suffix)]
+        rules: list[StopRule] = [SuffixRule(request.suffix, starts_line=request.prefix[-1:] in ("", "\n"))]
         if request.stop_at_scope and request.language in INDENTED_LANGUAGES:
             rules.append(ScopeRule(request.prefix))
         return tuple(rules)

@@ -59,10 +59,11 @@ class SuffixRule:
     _NUM_LINES = 2
     _MIN_CHARACTERS = 3
 
-    def __init__(self, suffix: str) -> None:
+    def __init__(self, suffix: str, *, starts_line: bool = False) -> None:
         lines = suffix.split("\n")
-        # The rest of the cursor's line is no whole line.
-        self._lines = [line.rstrip() for line in lines[1:] if line.strip()][: self._NUM_LINES]
+        # The rest of the cursor's line is no whole line, unless the cursor stands at the start of one.
+        self._first = 0 if starts_line else 1
+        self._lines = [line.rstrip() for line in lines[self._first :] if line.strip()][: self._NUM_LINES]
 
     def check(self, text: str, num_new: int) -> Stop | None:
         """Stop before the first repeated line, once enough lines are repeated."""
@@ -72,7 +73,7 @@ class SuffixRule:
             return None
         done = text[: text.rfind("\n") + 1]
         lines = done.splitlines(keepends=True)
-        whole = [i for i, line in enumerate(lines) if line.strip() and i > 0]
+        whole = [i for i, line in enumerate(lines) if line.strip() and i >= self._first]
         last = whole[-len(self._lines) :]
         if len(last) < len(self._lines) or [lines[i].rstrip() for i in last] != self._lines:
             return None

@@ -1,0 +1,88 @@
+"""`unmask status`: what the engine is doing. It never starts one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Annotated
+
+import typer
+
+from diffusion_core.cli.options import Model, Target, TokenFile, Url, run_with_client
+from diffusion_core.cli.output import open_console, write_json
+from diffusion_core.config import GIB, ClientConfig
+from diffusion_core.requests import Health
+
+
+def register(app: typer.Typer) -> None:
+    """Add `status`."""
+    app.command()(status)
+
+
+def status(
+    ctx: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    model: Model = "",
+    url: Url = "",
+    token_file: TokenFile = "",
+) -> None:
+    """Show the engine's state, models, device, latency and notices.
+
+    A local engine that is not running is reported as stopped, and stays so: the next request starts it. Exit code 1
+    if the engine failed or a remote one cannot be reached.
+    """
+    config = Target(url=url, token_file=token_file, model=model).over(ctx).make_client_config()
+    running = config if config.url else find_local_engine(config)
+    if running is None:
+        if as_json:
+            write_json({"status": "stopped", "models": [], "notices": []})
+        else:
+            open_console(stderr=False).print("No local engine is running; the next request starts one.")
+        return
+    health = run_with_client(running, lambda client: client.health())
+    if as_json:
+        write_json({**asdict(health), "url": running.url})
+    else:
+        print_health(health, running.url)
+    if health.status == "failed":
+        raise typer.Exit(1)
+
+
+def find_local_engine(config: ClientConfig) -> ClientConfig | None:
+    """A running local engine as if it were a remote one; None when there is none.
+
+    The one with the current settings is preferred; another one (of an editor with other settings) is better than
+    nothing.
+    """
+    from diffusion_core.net.state_files import StateFiles, resolve_folders
+
+    own = StateFiles.of(resolve_folders(config.engine))
+    others = (StateFiles(path) for path in sorted(own.state.parent.glob("engine-*.json")) if path != own.state)
+    for files in (own, *others):
+        state = files.read_state()
+        if state is not None and files.is_owned():
+            return replace(config, url=f"http://127.0.0.1:{state.port}", token=state.token, token_file="")
+    return None
+
+
+def print_health(health: Health, url: str) -> None:
+    """The engine's state for people, on stdout."""
+    from rich.table import Table
+
+    console = open_console(stderr=False)
+    style = {"ready": "green", "loading": "yellow"}.get(health.status, "red")
+    console.print(f"Engine [{style}]{health.status}[/] at {url}, version {health.version or '?'}")
+    table = Table("model", "task", "state", "memory", "")
+    for model in health.models:
+        memory = f"{model.memory_bytes / GIB:.2f} GiB" if model.memory_bytes else ""
+        table.add_row(model.name, model.task, model.state, memory, model.detail)
+    if health.models:
+        console.print(table)
+    if health.device:
+        console.print(f"device {health.device}, {health.dtype}; memory {health.memory_bytes / GIB:.2f} GiB")
+    console.print(
+        f"{health.num_completed} requests done, {health.num_active} under way, {health.num_forwards} forwards; "
+        f"latency p50 {health.latency_p50_ms:.0f} ms, p95 {health.latency_p95_ms:.0f} ms; "
+        f"up {health.uptime_ms / 60_000:.0f} min"
+    )
+    for notice in health.notices:
+        console.print(notice, style="yellow", markup=False)

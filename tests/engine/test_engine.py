@@ -1,0 +1,240 @@
+"""The engine's thread with a tiny model: answers, cancels, deadlines, prefix reuse, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import wait
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from helpers.tiny_models import save_tiny_checkpoint
+
+from diffusion_core.config import EngineConfig
+from diffusion_core.engine.engine import Engine
+from diffusion_core.engine.runner import AsyncEngine
+from diffusion_core.errors import (
+    CheckpointError,
+    Closed,
+    ContextTooLong,
+    DeadlineExceeded,
+    InvalidRequest,
+    Overloaded,
+    RequestCancelled,
+)
+from diffusion_core.requests import (
+    CompletionRequest,
+    DecodingParams,
+    EditRequest,
+    FinishReason,
+    Policy,
+    PreviewFrame,
+    Result,
+    WarmRequest,
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+def engine(checkpoint: Path) -> Iterator[Engine]:
+    made = Engine(EngineConfig(model=str(checkpoint), dtype="float32", max_context_tokens=2048))
+    made.start()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def client(checkpoint: Path) -> AsyncIterator[AsyncEngine]:
+    made = AsyncEngine(EngineConfig(model=str(checkpoint), dtype="float32", max_context_tokens=2048))
+    made.start()
+    yield made
+    await made.aclose()
+
+
+def completion(prefix: str = "def add(a, b):\n", **changes: object) -> CompletionRequest:
+    return CompletionRequest(prefix=prefix, suffix="\nend\n", stop_at_scope=False, **changes)  # type: ignore[arg-type]
+
+
+async def test_an_answer_says_how_it_was_made(client: AsyncEngine) -> None:
+    request = completion(max_tokens=20)
+    result = await client.complete(request)
+    assert result.id == request.id
+    assert result.finish_reason is FinishReason.LENGTH
+    assert result.num_tokens == 20
+    assert 1 <= result.num_forwards <= 20
+    assert result.policy == Policy.VERIFIED
+    assert result.num_prompt_tokens == result.num_reused_tokens + result.num_computed_tokens > 0
+    assert result.timings.total_ms >= result.timings.denoise_ms > 0
+
+
+async def test_policies_agree_and_lookup_changes_nothing(client: AsyncEngine) -> None:
+    texts = set()
+    for policy in (Policy.AUTOREGRESSIVE, Policy.VERIFIED):
+        for use_lookup in (True, False):
+            decoding = DecodingParams(policy=policy, use_lookup=use_lookup)
+            texts.add((await client.complete(completion(max_tokens=40, decoding=decoding))).text)
+    texts.add((await client.complete(completion(max_tokens=40, last_suggestion="something else"))).text)
+    assert len(texts) == 1
+
+
+async def test_typing_on_computes_only_what_is_new(client: AsyncEngine) -> None:
+    context = "x = [i for i in range(10)]\n" * 16
+    await client.complete(completion(context, max_tokens=8))
+    computed = []
+    for end in range(1, 41):
+        typed = ("for item in x:\n    print(item, end='')\n" * 2)[:end]
+        computed.append((await client.complete(completion(context + typed, max_tokens=8))).num_computed_tokens)
+    # One byte is one token here; the last token before the answer may have to be computed again.
+    assert max(computed) <= 2
+
+
+async def test_a_warm_up_leaves_nothing_to_compute(client: AsyncEngine) -> None:
+    request = completion("a = 1\n" * 30, max_tokens=4)
+    await client.warm(WarmRequest(completion=request))
+    result = await client.complete(request)
+    assert result.num_computed_tokens == 1
+
+
+async def test_an_edit_streams_frames_then_its_result(client: AsyncEngine) -> None:
+    items = [item async for item in client.edit(EditRequest(selection="a = 1\n", instruction="rename", max_tokens=30))]
+    assert all(isinstance(item, PreviewFrame) for item in items[:-1])
+    assert len(items) > 2
+    result = items[-1]
+    assert isinstance(result, Result)
+    settled = [item.settled for item in items if isinstance(item, PreviewFrame)]
+    assert all(later.startswith(earlier) for earlier, later in pairwise(settled))
+
+
+def test_a_cancel_costs_at_most_one_forward(engine: Engine) -> None:
+    for _ in range(20):
+        first = engine.submit(completion(max_tokens=1000, decoding=DecodingParams(policy=Policy.AUTOREGRESSIVE)))
+        while first.num_forwards < 3:
+            time.sleep(0.001)
+        engine.cancel(first)
+        seen = first.num_forwards
+        with pytest.raises(RequestCancelled):
+            first.future.result(timeout=10)
+        assert first.num_forwards <= seen + 1
+    # The pool of caches is whole: the next request answers as ever.
+    assert engine.submit(completion(max_tokens=5)).future.result(timeout=10).num_tokens == 5
+
+
+async def test_cancelling_the_awaiting_task_frees_the_engine(client: AsyncEngine) -> None:
+    decoding = DecodingParams(policy=Policy.AUTOREGRESSIVE)
+    task = asyncio.create_task(client.complete(completion(max_tokens=1000, decoding=decoding)))
+    await asyncio.sleep(0.3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0.1)
+    before = (await client.health()).num_forwards
+    await asyncio.sleep(0.2)
+    health = await client.health()
+    assert health.num_forwards == before
+    assert health.num_active == 0
+
+
+async def test_closing_an_edit_stream_cancels_it(client: AsyncEngine) -> None:
+    stream = client.edit(EditRequest(selection="a = 1\n" * 50, instruction="rename", max_tokens=1000))
+    await anext(stream)
+    await stream.aclose()  # type: ignore[attr-defined]
+    await asyncio.sleep(0.2)
+    assert (await client.health()).num_active == 0
+
+
+async def test_a_deadline_gives_what_is_there(client: AsyncEngine) -> None:
+    await client.complete(completion(max_tokens=1))
+    decoding = DecodingParams(policy=Policy.AUTOREGRESSIVE, use_lookup=False)
+    result = await client.complete(completion(max_tokens=1000, deadline_ms=300, decoding=decoding))
+    assert result.finish_reason is FinishReason.DEADLINE
+    assert 0 < result.num_tokens < 1000
+    assert result.timings.total_ms < 2000
+
+
+async def test_a_deadline_before_the_first_token_is_an_error(client: AsyncEngine) -> None:
+    with pytest.raises(DeadlineExceeded, match="1 ms"):
+        await client.complete(completion("x = 1\n" * 250, deadline_ms=1))
+
+
+async def test_requests_are_interleaved_and_ghost_text_goes_first(client: AsyncEngine) -> None:
+    await client.complete(completion(max_tokens=1))
+    order: list[str] = []
+
+    async def edit() -> None:
+        async for _ in client.edit(EditRequest(selection="a = 1\n", instruction="rename", max_tokens=200)):
+            pass
+        order.append("edit")
+
+    async def complete(name: str) -> None:
+        await client.complete(completion(max_tokens=20))
+        order.append(name)
+
+    running = asyncio.create_task(edit())
+    await asyncio.sleep(0.05)
+    await asyncio.gather(complete("first"), complete("second"))
+    await running
+    assert order[-1] == "edit"
+
+
+async def test_a_full_queue_is_refused(checkpoint: Path) -> None:
+    engine = Engine(EngineConfig(model=str(checkpoint), dtype="float32", max_queued=2))
+    engine.start()
+    jobs = [engine.submit(completion(max_tokens=500)) for _ in range(2)]
+    with pytest.raises(Overloaded, match="2 requests are waiting"):
+        engine.submit(completion())
+    engine.close()
+    wait([job.future for job in jobs], timeout=10)
+    assert all(job.future.done() for job in jobs)
+    with pytest.raises(Closed):
+        engine.submit(completion())
+
+
+@pytest.mark.parametrize("num_lines", [0, 1, 5000])
+async def test_documents_of_any_size_are_answered(client: AsyncEngine, num_lines: int) -> None:
+    text = "value = compute(1, 2, 3)\n" * num_lines
+    result = await client.complete(CompletionRequest(prefix=text, suffix=text, max_tokens=4))
+    assert result.num_tokens == 4
+    assert result.num_prompt_tokens <= 2048
+    assert bool(result.notice) == (num_lines == 5000)
+
+
+async def test_one_endless_line_is_answered(client: AsyncEngine) -> None:
+    result = await client.complete(CompletionRequest(prefix="x" * 300_000, max_tokens=4))
+    assert result.num_tokens == 4
+
+
+async def test_an_edit_that_does_not_fit_is_refused_with_figures(client: AsyncEngine) -> None:
+    with pytest.raises(ContextTooLong, match=r"take \d+ tokens .* select fewer lines"):
+        async for _ in client.edit(EditRequest(selection="value = 1\n" * 500, instruction="rename")):
+            pass
+
+
+async def test_what_a_checkpoint_cannot_do_is_said(client: AsyncEngine) -> None:
+    with pytest.raises(CheckpointError, match="not trained for them"):
+        await client.complete(completion(decoding=DecodingParams(policy=Policy.CONFIDENCE)))
+    with pytest.raises(InvalidRequest, match="not served here"):
+        await client.complete(completion(model="gpt-9"))
+
+
+async def test_a_missing_model_is_reported_by_every_request(tmp_path: Path) -> None:
+    client = AsyncEngine(EngineConfig(model=str(tmp_path / "nothing")))
+    client.start()
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match="nothing"):
+            await client.complete(completion())
+    assert (await client.health()).status == "failed"
+    await client.aclose()
+
+
+def test_an_idle_engine_sleeps(engine: Engine) -> None:
+    engine.submit(completion(max_tokens=2)).future.result(timeout=10)
+    before = time.process_time()
+    threading.Event().wait(1.0)
+    assert time.process_time() - before < 0.1
