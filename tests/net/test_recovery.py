@@ -142,15 +142,9 @@ async def test_what_a_dead_engine_left_behind_is_replaced(local: Local) -> None:
     files.prepare_folder()
     dead = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
     await dead.wait()
-    leftovers = [
-        b"",
-        b"{damaged",
-        b"[]",
-        json.dumps({"pid": "x", "port": 1, "token": "t", "version": "0", "started": 1.0}).encode(),
-        json.dumps(asdict(EngineState(pid=dead.pid, port=1, token="t", version="0", started=1.0))).encode(),
-    ]
-    for leftover in leftovers:
-        files.state.write_bytes(leftover)
+    left = json.dumps(asdict(EngineState(pid=dead.pid, port=1, token="t", version="0", started=1.0)))
+    for leftover in ("{damaged", left):
+        files.state.write_text(leftover)
         assert (await engine.complete(QUICK)).text == "cba"
         await engine.stop()
 

@@ -159,6 +159,24 @@ def test_logs_of_engines_long_gone_are_removed_and_nothing_else(tmp_path: Path) 
     assert {path.name for path in tmp_path.iterdir()} == {"engine-a.owner.lock", "b.log", "engine-c.log"}
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{damaged",
+        b"[]",
+        b"\xff",
+        b'{"pid": 1, "port": 2, "token": "t", "version": "0"}',
+        b'{"pid": "1", "port": 2, "token": "t", "version": "0", "started": 1.0}',
+        b'{"pid": true, "port": 2, "token": "t", "version": "0", "started": 1.0}',
+    ],
+)
+def test_a_damaged_state_file_is_as_good_as_none(tmp_path: Path, content: bytes) -> None:
+    files = StateFiles(tmp_path / "engine.json")
+    files.state.write_bytes(content)
+    assert files.read_state() is None
+
+
 def test_a_port_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

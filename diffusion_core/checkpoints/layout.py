@@ -1,0 +1,125 @@
+"""Our own layout of a checkpoint: a folder that loads by memory mapping, without transformers.
+
+::
+
+    model.safetensors       the Transformer's tensors under its own names
+    model_config.json       ModelConfig          diffusion_config.json   DiffusionConfig
+    tokenizer.json          a fast tokenizer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch.overrides import TorchFunctionMode
+
+from diffusion_core.checkpoints.atomic import new_folder
+from diffusion_core.checkpoints.safetensors_file import FLOAT_TYPES, read_header
+from diffusion_core.checkpoints.tokenizer_file import TOKENIZER_FILE, read_tokenizer
+from diffusion_core.checkpoints.weights import check_shapes
+from diffusion_core.errors import CheckpointError
+from diffusion_core.model.config import (
+    DIFFUSION_CONFIG_FILE,
+    MODEL_CONFIG_FILE,
+    DiffusionConfig,
+    ModelConfig,
+    read_diffusion_config,
+    read_model_config,
+    write_config,
+)
+from diffusion_core.model.transformer import Transformer
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedFolder:
+    """What a folder in our own layout holds."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    model_config: ModelConfig
+    diffusion_config: DiffusionConfig
+
+
+def is_own_layout(folder: Path) -> bool:
+    """Whether the folder is in our own layout, by the configuration file in it."""
+    return (folder / MODEL_CONFIG_FILE).is_file()
+
+
+def load_folder(folder: Path, *, dtype: torch.dtype, device: torch.device) -> LoadedFolder:
+    """Load a folder in our own layout.
+
+    On the CPU and in the stored dtype the weights stay mapped: they are read when first used, and processes share them.
+
+    Raises:
+        CheckpointError: a file, key or tensor is missing, unexpected, damaged or of another shape; it is named.
+    """
+    config = read_model_config(folder / MODEL_CONFIG_FILE)
+    diffusion_config = read_diffusion_config(folder / DIFFUSION_CONFIG_FILE)
+    tokenizer = read_tokenizer(folder / TOKENIZER_FILE)
+    model = build_empty(config)
+    tensors = _read_tensors(folder / WEIGHTS_FILE, model, dtype, device)
+    model.load_state_dict(tensors, assign=True)
+    model.requires_grad_(False).eval()
+    return LoadedFolder(model=model, tokenizer=tokenizer, model_config=config, diffusion_config=diffusion_config)
+
+
+class _SkipInitialisation(TorchFunctionMode):
+    """Leaves parameters as they are made: random numbers on the meta device cost torch a second of imports."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__name__", "") in ("uniform_", "normal_", "kaiming_uniform_"):
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+def build_empty(config: ModelConfig) -> Transformer:
+    """A Transformer of that shape on the meta device: names and shapes without memory."""
+    with torch.device("meta"), _SkipInitialisation():
+        return Transformer(config)
+
+
+def _read_tensors(path: Path, model: Transformer, dtype: torch.dtype, device: torch.device) -> dict[str, torch.Tensor]:
+    header = read_header(path)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    check_shapes({name: stored.shape for name, stored in header.items()}, wanted, lambda _: str(path))
+    for name, stored in header.items():
+        if stored.dtype not in FLOAT_TYPES:
+            raise CheckpointError(f"{path}: tensor {name} has type {stored.dtype}, not one of {', '.join(FLOAT_TYPES)}")
+    try:
+        tensors = load_file(path, device=str(device))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+    for name in list(tensors):
+        tensors[name] = tensors[name].to(dtype)  # nothing happens where the dtype is right
+    return tensors
+
+
+def save_folder(folder: Path, model: Transformer, tokenizer: Tokenizer, diffusion_config: DiffusionConfig) -> None:
+    """Write a folder in our own layout atomically, in the model's dtype; an older one of that name is replaced."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with new_folder(folder) as draft:
+        save_file(tensors, draft / WEIGHTS_FILE, metadata={"format": "pt"})
+        write_records(draft, model.config, tokenizer, diffusion_config)
+
+
+def write_records(folder: Path, config: ModelConfig, tokenizer: Tokenizer, diffusion_config: DiffusionConfig) -> None:
+    """Write everything of a folder in our own layout but the weights."""
+    write_config(config, folder / MODEL_CONFIG_FILE)
+    write_config(diffusion_config, folder / DIFFUSION_CONFIG_FILE)
+    tokenizer.save(str(folder / TOKENIZER_FILE), pretty=False)

@@ -1,0 +1,122 @@
+"""Load a checkpoint of any supported kind into the one Transformer, and save one: ``load_checkpoint``."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from diffusion_core.checkpoints.adapter import Drafter, GatedAdapterMetadata, load_drafter
+from diffusion_core.checkpoints.convert import ensure_converted
+from diffusion_core.checkpoints.layout import LoadedFolder, is_own_layout, load_folder, save_folder
+from diffusion_core.checkpoints.registry import ModelEntry, registry
+from diffusion_core.checkpoints.sources import Progress, ignore_progress
+from diffusion_core.checkpoints.store import RECEIPT_FILE, locate, read_receipt
+from diffusion_core.checkpoints.tokenizer_file import find_stop_ids
+from diffusion_core.errors import CheckpointError
+from diffusion_core.model.config import DiffusionConfig, DrafterKind, ModelConfig
+from diffusion_core.model.transformer import Transformer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A loaded checkpoint. ``adapter`` holds the drafter's tensors when one was given."""
+
+    name: str
+    model: Transformer
+    tokenizer: Tokenizer
+    model_config: ModelConfig
+    diffusion_config: DiffusionConfig
+    adapter: Drafter | None = None
+
+
+def load_checkpoint(
+    name_or_path: str,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    drafter: Path | None = None,
+    progress: Progress = ignore_progress,
+) -> Checkpoint:
+    """Load a checkpoint by registry name, ``.gguf`` file, Hugging Face folder or folder in our own layout.
+
+    The first load of a foreign format writes a converted copy into the cache; later ones map that copy.
+
+    Raises:
+        CheckpointError: unknown, not downloaded, damaged, or of an unsupported kind; the message says what and where.
+    """
+    path = locate(name_or_path)
+    expected = None
+    if path.is_dir() and (path / RECEIPT_FILE).exists():
+        receipt = read_receipt(path)
+        path, expected = path / receipt.file, receipt.sha256
+    if path.is_dir() and is_own_layout(path):
+        loaded = load_folder(path, dtype=dtype, device=device)
+    else:
+        loaded = _load_converted(path, expected, dtype, device, progress)
+    diffusion_config = loaded.diffusion_config
+    entry = registry().get(name_or_path)
+    if entry is not None:
+        diffusion_config = _with_ids(entry, loaded)
+    adapter = load_drafter(drafter, loaded.model_config) if drafter is not None else None
+    if adapter is not None:
+        diffusion_config = _with_drafter(diffusion_config, adapter, loaded.model_config)
+    return Checkpoint(
+        name=name_or_path,
+        model=loaded.model,
+        tokenizer=loaded.tokenizer,
+        model_config=loaded.model_config,
+        diffusion_config=diffusion_config,
+        adapter=adapter,
+    )
+
+
+def save_checkpoint(
+    folder: str | Path, model: Transformer, tokenizer: Tokenizer, diffusion_config: DiffusionConfig
+) -> None:
+    """Write a checkpoint in our own layout, whole or not at all; :func:`load_checkpoint` gives it back exactly."""
+    save_folder(Path(folder), model, tokenizer, diffusion_config)
+
+
+def _load_converted(
+    path: Path, expected_sha256: str | None, dtype: torch.dtype, device: torch.device, progress: Progress
+) -> LoadedFolder:
+    copy = ensure_converted(path, dtype, progress, expected_sha256=expected_sha256)
+    try:
+        return load_folder(copy, dtype=dtype, device=device)
+    except CheckpointError as error:
+        # The copy is only a cache: a damaged one is made anew.
+        logger.warning("the converted copy is damaged and is made anew: %s", error)
+        copy = ensure_converted(path, dtype, progress, expected_sha256=expected_sha256, again=True)
+        return load_folder(copy, dtype=dtype, device=device)
+
+
+def _with_ids(entry: ModelEntry, loaded: LoadedFolder) -> DiffusionConfig:
+    """The registry's configuration with the token ids of the tokenizer and of the converted copy."""
+    found = loaded.diffusion_config
+    stops = find_stop_ids(loaded.tokenizer, entry.prompt_format, found.stop_token_ids)
+    return replace(entry.diffusion, stop_token_ids=stops, banned_token_ids=found.banned_token_ids)
+
+
+def _with_drafter(config: DiffusionConfig, drafter: Drafter, model_config: ModelConfig) -> DiffusionConfig:
+    """The configuration of base and drafter together; what the drafter brings wins, ids it leaves open are the base's.
+
+    A gated adapter without a mask id has its own mask embedding: its slots carry ``vocab_size``, an id of no token.
+    """
+    own = drafter.diffusion_config or config
+    mask = config.mask_token_id
+    if isinstance(drafter.metadata, GatedAdapterMetadata):
+        found = drafter.metadata.mask_token_id
+        mask = model_config.vocab_size if found is None else found
+    return replace(
+        own,
+        drafter=DrafterKind(drafter.metadata.kind),
+        mask_token_id=mask,
+        stop_token_ids=own.stop_token_ids or config.stop_token_ids,
+        banned_token_ids=own.banned_token_ids or config.banned_token_ids,
+    )
