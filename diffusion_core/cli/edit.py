@@ -37,7 +37,8 @@ from diffusion_core.cli.options import (
 )
 from diffusion_core.cli.output import open_console, print_summary, result_fields, write_json, write_text
 from diffusion_core.cli.preview import follow_edit
-from diffusion_core.requests import EditRequest, Policy
+from diffusion_core.errors import EngineError
+from diffusion_core.requests import EditRequest, FinishReason, Policy
 
 
 def register(app: typer.Typer) -> None:
@@ -90,6 +91,12 @@ def edit(
         return
     change = make_diff(str(file), document.text, before + edited + after)
     if write:
+        if result.finish_reason is not FinishReason.STOP:
+            # The answer is only a beginning: what it lacks would be deleted.
+            raise EngineError(
+                f"{file} was not written: the edit is not complete ({result.finish_reason.value}); "
+                "raise --max-tokens or select fewer lines"
+            )
         _write(document, before + edited + after)
     elif diff:
         write_text(change)

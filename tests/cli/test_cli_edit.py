@@ -37,6 +37,14 @@ def test_lines_are_included_at_both_ends(unmask: Unmask, server: EngineServer, p
     assert path.read_bytes() == b"a = 1\nb = 2\nc = 3\nd = 4\n"
 
 
+@pytest.mark.parametrize("reason", ["length", "deadline", "repetition"])
+def test_an_unfinished_edit_is_never_written(unmask: Unmask, server: EngineServer, path: Path, reason: str) -> None:
+    server.script(finish_reason=reason, **{"b = 2\nc = 3\n": "z = 2\n"})
+    done = unmask.run("edit", path, *lines(1, 2), *INSTRUCTION, "--write")
+    assert done.code == 1 and f"not complete ({reason})" in done.err
+    assert path.read_bytes() == b"a = 1\nb = 2\nc = 3\nd = 4\n"
+
+
 def test_shows_a_diff_and_leaves_the_file(unmask: Unmask, server: EngineServer, path: Path) -> None:
     server.script(**{"b = 2\n": "z = 2\n"})
     done = unmask.run("edit", path, *lines(1, 1), *INSTRUCTION)

@@ -62,7 +62,7 @@ class AnsweringEngine:
         return Result(
             id=request.id,
             text=answer,
-            finish_reason=FinishReason.STOP,
+            finish_reason=FinishReason(answers.get("finish_reason", "stop")),
             num_forwards=4,
             num_tokens=10,
             num_prompt_tokens=30,
