@@ -1,0 +1,46 @@
+"""What the server announces, as plain JSON: made without the LSP types, whose import alone takes a third of a second.
+
+The features register themselves with pygls under the same names; a test holds pygls' own account to this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+EDIT = "unmask.edit"
+ACCEPT_EDIT = "unmask.acceptEdit"
+REJECT_EDIT = "unmask.rejectEdit"
+STATUS = "unmask.status"
+RESTART_ENGINE = "unmask.restartEngine"
+TOGGLE = "unmask.toggle"
+ACCEPTED = "unmask.accepted"
+COMMANDS = (STATUS, RESTART_ENGINE, TOGGLE, ACCEPTED, EDIT, ACCEPT_EDIT, REJECT_EDIT)
+
+COMPLETION_TRIGGERS = (" ", ".", "(", "[", "{", ",", "=", ":", "/")
+ENCODINGS = ("utf-8", "utf-16", "utf-32")
+DEFAULT_ENCODING = "utf-16"
+INCREMENTAL = 2
+
+
+def server_capabilities(client: Mapping[str, Any]) -> dict[str, Any]:
+    """The capabilities for a client with these capabilities.
+
+    Completion is only offered to clients that do not know inline completion: they would show the text twice.
+    """
+    general = client.get("general") or {}
+    wanted = general.get("positionEncodings") or ()
+    encoding = next((encoding for encoding in wanted if encoding in ENCODINGS), DEFAULT_ENCODING)
+    capabilities: dict[str, Any] = {
+        "positionEncoding": encoding,
+        "textDocumentSync": {"openClose": True, "change": INCREMENTAL, "save": False},
+        "executeCommandProvider": {"commands": list(COMMANDS)},
+        "inlineCompletionProvider": {},
+        "workspace": {"workspaceFolders": {"supported": True, "changeNotifications": True}, "fileOperations": {}},
+    }
+    if (client.get("textDocument") or {}).get("inlineCompletion") is None:
+        capabilities["completionProvider"] = {
+            "triggerCharacters": list(COMPLETION_TRIGGERS),
+            "resolveProvider": False,
+        }
+    return capabilities

@@ -1,0 +1,1 @@
+"""What the engine is shown of a project."""

@@ -1,0 +1,1 @@
+"""One file a request: adapters from LSP parameters to the parts that do the work."""

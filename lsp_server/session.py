@@ -1,0 +1,150 @@
+"""What lives as long as the editor's connection: documents, settings, the engine, and recent suggestions."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from lsprotocol.types import ClientCapabilities
+
+from lsp_server.debounce import Debounce
+from lsp_server.engine_link import Connect, EngineLink
+from lsp_server.in_flight import InFlight
+from lsp_server.logs import set_level
+from lsp_server.positions import Encoding
+from lsp_server.settings import Problem, Settings, client_config, read_settings
+from lsp_server.snapshot import Point, Snapshot
+from lsp_server.status_board import Notify, StatusBoard
+from lsp_server.suggestions import SuggestionStore
+from lsp_server.text_sync import Document
+
+MAX_SHOWN = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientFacts:
+    """What the editor said it can do."""
+
+    has_inline_completion: bool
+    has_apply_edit: bool
+    has_configuration: bool
+    has_configuration_registration: bool
+    has_progress: bool
+
+    @staticmethod
+    def of(capabilities: ClientCapabilities) -> ClientFacts:
+        """The facts we use."""
+        document, workspace, window = capabilities.text_document, capabilities.workspace, capabilities.window
+        registration = workspace.did_change_configuration if workspace else None
+        return ClientFacts(
+            has_inline_completion=bool(document and document.inline_completion is not None),
+            has_apply_edit=bool(workspace and workspace.apply_edit),
+            has_configuration=bool(workspace and workspace.configuration),
+            has_configuration_registration=bool(registration and registration.dynamic_registration),
+            has_progress=bool(window and window.work_done_progress),
+        )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A suggestion that was sent to the editor: ``text`` would stand at ``start`` of the document."""
+
+    uri: str
+    start: Point
+    text: str
+
+
+class Session:
+    """Owner of the resources; made at ``initialize``, closed at ``shutdown`` or when the editor goes away."""
+
+    def __init__(
+        self,
+        *,
+        facts: ClientFacts,
+        encoding: Encoding,
+        notify: Notify,
+        report_problem: Callable[[Problem], None],
+        connect: Connect,
+    ) -> None:
+        self.facts = facts
+        self.encoding = encoding
+        self.settings = Settings()
+        self.documents: dict[str, Document] = {}
+        self.board = StatusBoard(notify)
+        self.engine = EngineLink(self.board, connect)
+        self.suggestions = SuggestionStore()
+        self.in_flight = InFlight()
+        self.debounce = Debounce()
+        self.shown: OrderedDict[str, Shown] = OrderedDict()
+        self.stashed_settings: object = None
+        self._report_problem = report_problem
+        self._known_problems: set[Problem] = set()
+
+    def stash_settings(self, raw: object) -> None:
+        """Keep what ``initialize`` brought until the editor may be told about problems in it."""
+        self.stashed_settings = raw
+
+    def configure(self, raw: object) -> None:
+        """Take over settings; problems are reported once each."""
+        self.settings, problems = read_settings(raw)
+        for problem in problems:
+            self._report(problem)
+        if self.settings.log_level:
+            set_level(self.settings.log_level)
+        self.board.set_problems([problem.message for problem in problems])
+        self.board.set_off(not self.settings.completion.enabled)
+
+    async def connect(self) -> None:
+        """Open the engine, or another one when its settings changed."""
+        config, problems = client_config(self.settings.engine)
+        for problem in problems:
+            self._report(problem)
+        if config == self.engine.config:
+            return
+        self.in_flight.cancel()
+        self.suggestions.clear()
+        await self.engine.restart(config)
+
+    async def restart_engine(self) -> None:
+        """Stop the local engine and start another one; open a new connection to a remote one."""
+        config, _ = client_config(self.settings.engine)
+        self.in_flight.cancel()
+        self.suggestions.clear()
+        await self.engine.stop_local()
+        await self.engine.restart(config)
+
+    def toggle(self) -> bool:
+        """Switch suggestions on or off until the settings change; the result is the new state."""
+        enabled = not self.settings.completion.enabled
+        self.settings = replace(self.settings, completion=replace(self.settings.completion, enabled=enabled))
+        if not enabled:
+            self.in_flight.cancel()
+        self.board.set_off(not enabled)
+        return enabled
+
+    def snapshot(self, uri: str) -> Snapshot | None:
+        """The present text of an open document."""
+        document = self.documents.get(uri)
+        return document.snapshot() if document else None
+
+    def note_key(self) -> None:
+        """A document changed."""
+        self.debounce.note_key(time.monotonic() * 1000)
+
+    def remember_shown(self, suggestion_id: str, shown: Shown) -> None:
+        """Keep what was sent, so that its acceptance can be understood."""
+        self.shown[suggestion_id] = shown
+        while len(self.shown) > MAX_SHOWN:
+            self.shown.popitem(last=False)
+
+    async def aclose(self) -> None:
+        """Release everything."""
+        self.in_flight.cancel()
+        await self.engine.aclose()
+
+    def _report(self, problem: Problem) -> None:
+        if problem not in self._known_problems:
+            self._known_problems.add(problem)
+            self._report_problem(problem)
