@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--limit", type=int, default=0)
     parser.add_argument("--reference", action="store_true")
+    parser.add_argument("--verified-only", action="store_true", help="for layouts: half the time")
     parser.add_argument("--out", required=True, type=Path)
     args = parser.parse_args()
     dtype = getattr(torch, args.dtype)
@@ -113,14 +114,16 @@ def main() -> None:
     with args.out.open("a", encoding="utf-8") as out:
         for item in items:
             if item["task_id"] not in done:
-                row = run_item(model, reference, item, single_line=single_line, layout=args.layout)
+                row = run_item(
+                    model, reference, item, single_line=single_line, layout=args.layout, is_short=args.verified_only
+                )
                 out.write(json.dumps(row) + "\n")
                 out.flush()
     summarise(args.out)
 
 
 def run_item(
-    model: LoadedModel, reference: Any, item: dict[str, Any], *, single_line: bool, layout: str
+    model: LoadedModel, reference: Any, item: dict[str, Any], *, single_line: bool, layout: str, is_short: bool
 ) -> dict[str, Any]:
     """Both policies on one item."""
     request = CompletionRequest(prefix=item["prompt"], suffix=item["suffix"], language="python")
@@ -129,8 +132,8 @@ def run_item(
         form.render_completion(request, layout or model.denoiser.contract.fim_layout or form.default_fim_layout)
     )
     kind = {"single_line": single_line, "suffix": item["suffix"], "starts_line": item["prompt"][-1:] in ("", "\n")}
-    plain = decode(model, prompt, Policy.AUTOREGRESSIVE, **kind)
     fast = decode(model, prompt, Policy.VERIFIED, **kind)
+    plain = fast if is_short else decode(model, prompt, Policy.AUTOREGRESSIVE, **kind)
     n = plain["num_tokens"] + (1 if plain["reason"] == "stop" else 0)
     row = {"task_id": item["task_id"], "prompt_tokens": len(prompt), "same": plain["text"] == fast["text"]}
     row |= {"text": plain["text"], "num_tokens": plain["num_tokens"], "reason": plain["reason"]}
