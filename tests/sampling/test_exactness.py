@@ -13,8 +13,8 @@ from diffusion_core.errors import CheckpointError
 from diffusion_core.model.config import AttentionPattern, DrafterKind, LogitAlignment
 from diffusion_core.model.masks import causal
 from diffusion_core.requests import DecodingParams, Policy, SamplingParams
-from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
 from diffusion_core.sampling.aligned_draft import AlignedDraft
+from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
 from diffusion_core.sampling.drafts import DraftSource, LookupDraft
 from diffusion_core.sampling.evaluate import Denoiser
 from diffusion_core.sampling.sequence import DecodingSequence, SequenceCache
