@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     ctx: typer.Context,
+    *,
     plain: Plain = False,
     no_edit_model: NoEditModel = False,
     stop_engine: StopEngine = False,
@@ -46,7 +47,7 @@ def demo(
     try:
         run(config, with_edit_model=not no_edit_model, stop_engine=stop_engine)
     except KeyboardInterrupt:
-        typer.echo("stopped: `unmask demo` goes on with what is downloaded", err=True)
+        typer.echo("stopped; what is downloaded stays", err=True)
         raise typer.Exit(130) from None
 
 

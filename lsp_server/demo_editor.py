@@ -16,6 +16,7 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +37,7 @@ from lsp_server.status_board import STATUS_METHOD
 from lsp_server.text_sync import Document
 
 READY_TIMEOUT_S = 300.0
+UNREACHABLE_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 240.0
 EXIT_TIMEOUT_S = 5.0
 
@@ -64,9 +66,14 @@ class DemoEditor(LanguageClient):
         self._status_changed = asyncio.Event()
         self._exit_reason = ""
         self._on_frame: Callable[[PreviewFrame], None] = lambda frame: None
-        self.feature(STATUS_METHOD)(self._take_status)
-        self.feature(PREVIEW_METHOD)(self._take_frame)
-        self.feature(types.WORKSPACE_APPLY_EDIT)(self._apply)
+        handlers = {
+            STATUS_METHOD: self._take_status,
+            PREVIEW_METHOD: self._take_frame,
+            types.WORKSPACE_APPLY_EDIT: self._apply,
+        }
+        for method, handler in handlers.items():
+            # pygls puts marks on what it is given, which a bound method does not allow.
+            self.feature(method)(partial(handler))
 
     @property
     def text(self) -> str:
@@ -94,15 +101,23 @@ class DemoEditor(LanguageClient):
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 while self._reason != "ready":
-                    if self._kind == Kind.ERROR.value and self._reason != "unreachable":
-                        raise UnmaskError(self._message)
                     if self._exit_reason:
                         raise Unreachable(self._exit_reason)
-                    tell(self._message)
-                    self._status_changed.clear()
-                    await self._status_changed.wait()
+                    await self._wait_for_change(tell)
         except TimeoutError:
             raise Unreachable(f"the engine is not ready after {READY_TIMEOUT_S:.0f} s: {self._message}") from None
+
+    async def _wait_for_change(self, tell: Callable[[str], None]) -> None:
+        is_error = self._kind == Kind.ERROR.value
+        if is_error and self._reason != "unreachable":
+            raise UnmaskError(self._message)
+        tell(self._message)
+        self._status_changed.clear()
+        try:
+            # The server tries again and again to reach its engine; a mistyped address should not take minutes.
+            await asyncio.wait_for(self._status_changed.wait(), UNREACHABLE_TIMEOUT_S if is_error else None)
+        except TimeoutError:
+            raise Unreachable(self._message) from None
 
     def replace(self, start: int, end: int, text: str) -> None:
         """Change the document, and say so to the server."""
@@ -168,7 +183,7 @@ class DemoEditor(LanguageClient):
             server.kill()
         await self.stop()  # type: ignore[no-untyped-call]
 
-    async def server_exit(self, server: Process) -> None:  # type: ignore[override]
+    async def server_exit(self, server: Process) -> None:
         """Keep the last thing that the server said, for the error message."""
         said = (await server.stderr.read()).decode("utf-8", "replace").strip() if server.stderr else ""
         last = f": {said.splitlines()[-1]}" if said else ""
@@ -231,13 +246,13 @@ def _capabilities() -> types.ClientCapabilities:
 
 
 @asynccontextmanager
-async def open_editor(path: Path, settings: Mapping[str, object]) -> AsyncIterator[DemoEditor]:
-    """An editor that has opened the file at ``path``. The server's log lies beside it, at the level of requests."""
+async def open_editor(path: Path, text: str, settings: Mapping[str, object]) -> AsyncIterator[DemoEditor]:
+    """An editor that has opened the file at ``path`` with ``text``; the server's log comes to lie beside it."""
     logging.getLogger("pygls").setLevel(logging.CRITICAL)  # failures reach the user as error messages
     log = path.with_suffix(".log")
-    editor = DemoEditor(path, path.read_text(encoding="utf-8"), log)
+    editor = DemoEditor(path, text, log)
     try:
-        await editor.start_io(  # type: ignore[no-untyped-call]
+        await editor.start_io(
             sys.executable, "-P", "-m", "lsp_server", "--log-level", "info", "--log-file", str(log),
             start_new_session=True,  # Ctrl-C is for the demo, which then says goodbye to the server
         )  # fmt: skip

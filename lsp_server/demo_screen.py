@@ -15,8 +15,7 @@ from diffusion_core.cli.preview import FRAMES_PER_SECOND, render_frame
 from diffusion_core.requests import PreviewFrame
 from lsp_server.demo_figures import Figures
 
-LINES_ABOVE = 4
-LINES_BELOW = 2
+NUM_LINES_AROUND = 3
 # Marks of ghost text where there is no style to tell it by; wdiff's for something inserted.
 PLAIN_MARKS = ("{+", "+}")
 
@@ -54,8 +53,16 @@ class Screen:
 
             yield tell
             return
-        with self._console.status("") as spinner:
-            yield lambda message: spinner.update(f"[dim]{message}[/]")
+        spinner = self._console.status("")
+
+        def update(message: str) -> None:
+            spinner.update(Text(message, style="dim"))
+            spinner.start()
+
+        try:
+            yield update
+        finally:
+            spinner.stop()
 
     @contextmanager
     def following_edit(self, message: str) -> Iterator[Callable[[PreviewFrame], None]]:
@@ -72,8 +79,8 @@ class Screen:
         ) as live:
             yield lambda frame: live.update(render_frame(frame, height))
 
-    def show_document(self, text: str, offset: int, ghost: str) -> None:
-        """The lines around the cursor at ``offset``, with the ghost text where it would stand."""
+    def show_document(self, text: str, offset: int, ghost: str, *, num_around: int = NUM_LINES_AROUND) -> None:
+        """The lines around the cursor at ``offset``, with the ghost text where an editor shows it."""
         if self.is_plain:
             whole = Text(text)
             shown = Text(ghost.join(PLAIN_MARKS) if ghost else "")
@@ -82,9 +89,9 @@ class Screen:
             shown = Text(ghost, style="dim italic")
         lines = (whole[:offset] + shown + whole[offset:]).split("\n", allow_blank=True)
         first = text.count("\n", 0, offset)
-        last = first + ghost.count("\n")
-        for number in range(max(0, first - LINES_ABOVE), min(len(lines), last + 1 + LINES_BELOW)):
-            self._console.print(Text(f"{number + 1:4}  ", style="dim") + lines[number])
+        end = first + ghost.count("\n") + 1
+        for number in range(max(0, first - num_around), min(len(lines), end + num_around)):
+            self._console.print(Text.assemble((f"{number + 1:4}  ", "dim"), lines[number]))
 
 
 def describe_ghost(milliseconds: float, figures: Figures | None) -> str:

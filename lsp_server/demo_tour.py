@@ -10,6 +10,7 @@ from pathlib import Path
 from lsprotocol import types
 
 from diffusion_core.cli.diffs import make_diff, print_diff
+from diffusion_core.cli.options import open_client
 from diffusion_core.config import ClientConfig
 from diffusion_core.errors import UnmaskError
 from diffusion_core.eval.sandbox import run_program
@@ -17,7 +18,7 @@ from diffusion_core.net.launcher import LocalEngine
 from diffusion_core.requests import PreviewFrame
 from lsp_server import demo_example as example
 from lsp_server.demo_editor import DemoEditor, Ghost, open_editor
-from lsp_server.demo_screen import Screen, describe_ghost, describe_work
+from lsp_server.demo_screen import NUM_LINES_AROUND, PLAIN_MARKS, Screen, describe_ghost, describe_work
 
 KEY_INTERVAL_S = 0.07
 NUM_ATTEMPTS = 3
@@ -43,15 +44,19 @@ class Tour:
         try:
             with tempfile.TemporaryDirectory(prefix="unmask-demo-") as folder:
                 path = Path(folder) / example.FILE_NAME
-                path.write_text(example.BEFORE_CURSOR + example.AFTER_CURSOR, encoding="utf-8")
+                text = example.BEFORE_CURSOR + example.AFTER_CURSOR
+                path.write_text(text, encoding="utf-8")
                 self._screen.heading("2. A language server and its engine")
-                async with open_editor(path, self._settings()) as editor:
+                async with open_editor(path, text, self._settings()) as editor:
                     await self._wait_for_engine(editor)
                     cursor = await self._show_ghost_text(editor)
                     await self._show_prefix_reuse(editor, cursor)
                     await self._show_edit(editor)
         finally:
-            await self._say_goodbye()
+            if self._stop_engine and not self._config.url:
+                await self._stop()
+        if not self._stop_engine and not self._config.url:
+            self._say_what_stays()
 
     def _settings(self) -> dict[str, object]:
         """What an editor's user would set: nothing but the engine that the command line names."""
@@ -80,6 +85,8 @@ class Tour:
             cursor += 1
             await asyncio.sleep(KEY_INTERVAL_S)
         ghost, item = await self._ask(editor, cursor)
+        if screen.is_plain:
+            screen.say("(ghost text stands between {} and {})".format(*PLAIN_MARKS))
         self._show(editor, cursor, ghost)
         typed = ghost.text[: min(NUM_TYPED_ALONG, len(ghost.text) - 1)]
         if typed:
@@ -89,7 +96,7 @@ class Tour:
             cursor += 1
             await asyncio.sleep(KEY_INTERVAL_S)
             ghost, item = await self._ask(editor, cursor)
-            self._show(editor, cursor, ghost)
+            self._show(editor, cursor, ghost, num_around=0)
         cursor = await editor.accept(item)
         screen.say("accepted with Tab")
         return cursor
@@ -107,7 +114,8 @@ class Tour:
     async def _show_edit(self, editor: DemoEditor) -> None:
         """An instruction for the whole file; its diff, its cost, and whether the file works afterwards."""
         screen = self._screen
-        screen.heading(f"6. An edit of the file: {example.INSTRUCTION}")
+        task = await self._choose_task()
+        screen.heading(f"6. An edit of the file: {task.instruction}")
         before = editor.text
         num_frames = 0
         begin = time.monotonic()
@@ -118,26 +126,32 @@ class Tour:
                 num_frames += 1
                 show(frame)
 
-            answer = await editor.edit(example.INSTRUCTION, count)
+            answer = await editor.edit(task.instruction, count)
         seconds = time.monotonic() - begin
         if answer["status"] != "applied":
             raise UnmaskError(f"the edit was not made: {answer['message']}")
         print_diff(make_diff(example.FILE_NAME, before, editor.text))
         screen.say(
-            f"{seconds:.1f} s ({answer['totalMs'] / 1000:.1f} s in the engine); "
-            f"{describe_work(answer['numTokens'], answer['numForwards'])}; {num_frames} preview frames; "
-            f"{answer['model']}",
+            f"{seconds:.1f} s; {describe_work(answer['numTokens'], answer['numForwards'])}; "
+            f"{num_frames} preview frames; {answer['model']}",
             "dim",
         )
         if answer["notice"]:
             screen.say(answer["notice"], "yellow")
-        await self._check(editor.text)
+        await self._check(editor.text, task)
 
-    async def _check(self, text: str) -> None:
+    async def _choose_task(self) -> example.EditTask:
+        """The usual edit, or a smaller one where the model for completions has to answer edits too."""
+        async with open_client(self._config) as client:
+            health = await client.health()
+        names = {model.task: model.name for model in health.models}
+        return example.SMALL_TASK if names.get("edit") == names.get("complete") else example.USUAL_TASK
+
+    async def _check(self, text: str, task: example.EditTask) -> None:
         """Run the edited file; in the sandbox, because a model has written parts of it."""
-        verdict = await run_program(text + example.CHECK)
+        verdict = await run_program(text + task.check)
         if verdict.passed:
-            self._screen.say(f"Check: the edited file works ({example.CHECKED}).", "green")
+            self._screen.say(f"Check: the edited file works ({task.checked}).", "green")
             return
         said = verdict.output.strip().splitlines()
         why = said[-1] if said else verdict.outcome.value
@@ -155,21 +169,19 @@ class Tour:
             reason = await editor.why_nothing()
         raise UnmaskError(f"the model suggests nothing here ({reason})")
 
-    def _show(self, editor: DemoEditor, cursor: int, ghost: Ghost) -> None:
-        self._screen.show_document(editor.text, cursor, ghost.text)
+    def _show(self, editor: DemoEditor, cursor: int, ghost: Ghost, *, num_around: int = NUM_LINES_AROUND) -> None:
+        self._screen.show_document(editor.text, cursor, ghost.text, num_around=num_around)
         self._screen.say(describe_ghost(ghost.milliseconds, ghost.figures), "dim")
 
-    async def _say_goodbye(self) -> None:
-        if self._config.url:
-            return
-        if self._stop_engine:
-            engine = LocalEngine(self._config)
-            try:
-                was_running = await engine.stop()
-            finally:
-                await engine.aclose()
-            self._screen.say("\nThe engine is stopped." if was_running else "\nNo engine is running.")
-            return
+    async def _stop(self) -> None:
+        engine = LocalEngine(self._config)
+        try:
+            was_running = await engine.stop()
+        finally:
+            await engine.aclose()
+        self._screen.say("\nThe engine is stopped." if was_running else "\nNo engine is running.")
+
+    def _say_what_stays(self) -> None:
         minutes = self._config.engine_idle_exit_s / 60
         self._screen.say(
             f"\nThe engine stays for the next command or editor and stops after {minutes:.0f} idle minutes.\n"
