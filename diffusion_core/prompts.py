@@ -96,31 +96,39 @@ EDIT_SYSTEM = "You are a precise code editor."
 def _qwen_edit(request: EditRequest) -> Prompt:
     """A chat turn that shows the selection and asks for its edited version in one code fence.
 
-    The answer's opening fence is part of the prompt, so that the first generated token is already code.
+    The text around the selection stands in the system turn: shown in the user's turn, the 1.5B model copied it into
+    its answer (EXPERIMENTS.md). What changes last, the instruction, comes last, for the prefix cache. The answer's
+    opening fence is part of the prompt, so that the first generated token is already code.
     """
     close = choose_fence(request)
     fence = f"{close}{request.language}\n"
-    context = ""
-    if request.before.strip() or request.after.strip() or request.snippets:
-        shown = render_snippets(request.snippets, request.language)
-        context = (
-            "The file around the selection, for reference only:\n"
-            f"{fence}{shown}{request.before}<selection>\n{request.after}".rstrip("\n")
-            + "\n```\n\n"
-        )
     selection = request.selection if request.selection.endswith("\n") else request.selection + "\n"
     question = (
-        f"{context}Code:\n{fence}{selection}{close}\n\n"
+        f"Code:\n{fence}{selection}{close}\n\n"
         f"Instruction: {request.instruction.strip()}\n\n"
         "Reply with the whole edited code in one code block, nothing else. Keep everything that the instruction "
         "does not ask to change."
     )
     start, end = Special("<|im_start|>"), Special("<|im_end|>")
     return (
-        start, Text(f"system\n{EDIT_SYSTEM}"), end, Text("\n"),
+        start, Text(f"system\n{EDIT_SYSTEM}{_describe_surroundings(request, fence, close)}"), end, Text("\n"),
         start, Text(f"user\n{question}"), end, Text("\n"),
         start, Text(f"assistant\n{fence}"),
     )  # fmt: skip
+
+
+def _describe_surroundings(request: EditRequest, fence: str, close: str) -> str:
+    """What stands around the selection, told not to be repeated; empty when nothing does."""
+    shown = {
+        "Other files have": render_snippets(request.snippets, request.language),
+        "Before the part": request.before,
+        "After the part": request.after,
+    }
+    pieces = [f"{name}:\n{fence}{text.rstrip()}\n{close}\n" for name, text in shown.items() if text.strip()]
+    if not pieces:
+        return ""
+    told = "Never repeat these; reply with the edited part only."
+    return f"\n\nThe user edits one part of a file. {''.join(pieces)}{told}"
 
 
 QWEN_STOP_TOKENS = (

@@ -81,23 +81,32 @@ class SuffixRule:
 
 
 class ScopeRule:
-    """Languages of significant indentation: stop before a line that is indented less than the scope of the cursor."""
+    """Languages of significant indentation: stop before a line that leaves the scope of the cursor.
+
+    Inside a block that is a line indented less than the cursor's. On the line of a definition it is the next line
+    that is indented no deeper than the definition itself: its body ends there.
+    """
+
+    _DEFINITIONS = ("def ", "async def ", "class ")
 
     def __init__(self, prefix: str) -> None:
         line = prefix[prefix.rfind("\n") + 1 :]
-        self._indent = len(line) - len(line.lstrip())
+        body = line.lstrip()
+        # The least indentation that is still inside.
+        self._least = len(line) - len(body) + (1 if body.startswith(self._DEFINITIONS) else 0)
 
     def check(self, text: str, num_new: int) -> Stop | None:
         """Stop before the first line that leaves the scope; its first character decides."""
-        if self._indent == 0 or not num_new:
+        if self._least == 0 or not num_new:
             return None
-        start = text.rfind("\n", 0, len(text) - num_new)
-        while (start := text.find("\n", max(start, 0))) >= 0:
+        start = max(text.rfind("\n", 0, len(text) - num_new), 0)
+        while (start := text.find("\n", start)) >= 0:
             start += 1
             end = text.find("\n", start)
             line = text[start : end if end >= 0 else len(text)]
             body = line.lstrip(" \t")
-            if body.strip() and len(line) - len(body) < self._indent:
+            # A closing bracket ends a header or a literal that was broken over lines, not a scope.
+            if body.strip() and body[0] not in ")]}" and len(line) - len(body) < self._least:
                 return Stop(start, FinishReason.SCOPE)
         return None
 

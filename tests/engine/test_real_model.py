@@ -129,3 +129,19 @@ async def test_an_edit_drafts_from_its_selection(client: AsyncEngine) -> None:
     assert result.finish_reason is FinishReason.STOP
     assert result.text.replace("IntStack", "Stack").strip() == CODE.strip()
     assert result.tokens_per_forward >= 8
+
+
+async def test_the_text_around_a_selection_is_not_copied_into_the_answer(client: AsyncEngine) -> None:
+    before, after = CODE.split("    def pop(self) -> int:\n")
+    selection, rest = after.split("\n    def __len__")
+    request = EditRequest(
+        before=before,
+        selection="    def pop(self) -> int:\n" + selection,
+        after="\n    def __len__" + rest,
+        instruction="Rename the method pop to take.",
+        language="python",
+    )
+    result = [item async for item in client.edit(request)][-1]
+    assert isinstance(result, Result)
+    assert "class Stack" not in result.text
+    assert "__len__" not in result.text

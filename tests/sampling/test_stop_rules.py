@@ -1,0 +1,68 @@
+"""Where an answer ends, fed token by token and in larger pieces: the place must be the same."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffusion_core.requests import FinishReason
+from diffusion_core.sampling.stop import FenceRule, LineRule, ScopeRule, Stop, StopRule, SuffixRule, find_repetition
+
+
+def run(rule: StopRule, text: str, step: int = 1) -> Stop | None:
+    """Feed ``text`` in pieces of ``step`` characters."""
+    for end in range(step, len(text) + step, step):
+        seen = text[:end]
+        if stop := rule.check(seen, len(seen) - (end - step)):
+            return stop
+    return None
+
+
+CASES = [
+    (LineRule(), "a = 1\nb", 5, FinishReason.LINE),
+    (LineRule(), "a = 1\r\nb", 5, FinishReason.LINE),
+    (FenceRule("```"), "x = 1\n```\nmore", 6, FinishReason.STOP),
+    (FenceRule("```"), "```", 0, FinishReason.STOP),
+    (FenceRule("````"), "s = '''\n```\n'''\n````", 16, FinishReason.STOP),
+    (SuffixRule("\n    c = 3\n    return c\n"), "b = 2\n    c = 3\n    return c\n", 6, FinishReason.SUFFIX),
+    (SuffixRule("c = 3\nd = 4\n", starts_line=True), "c = 3\nd = 4\n", 0, FinishReason.SUFFIX),
+    (ScopeRule("def f():\n    "), "x = 1\n    return x\n\nprint", 20, FinishReason.SCOPE),
+    (ScopeRule("def f(a"), ", b):\n    return a\n\n\nf(1)", 21, FinishReason.SCOPE),
+    (ScopeRule("    def f(a"), ", b):\n        return a\n\n    def g", 24, FinishReason.SCOPE),
+]
+
+
+@pytest.mark.parametrize(("rule", "text", "keep", "reason"), CASES)
+@pytest.mark.parametrize("step", [1, 2, 7])
+def test_rules_stop_where_they_should(rule: StopRule, text: str, keep: int, reason: FinishReason, step: int) -> None:
+    assert run(rule, text, step) == Stop(keep, reason)
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (FenceRule("```"), "x = '```'\n  ```\n"),
+        (SuffixRule("\nc = 3\nd = 4\n"), "c = 3\n"),  # one line alone may well be meant
+        (SuffixRule("\n)\n)\n"), "x\n)\n)\n"),  # brackets say nothing
+        (SuffixRule(""), "a\nb\n"),
+        (ScopeRule("x = "), "1\ny = 2\n"),
+        (ScopeRule("    if a:"), "\n        b\n    else:\n        c\n"),
+        (ScopeRule("def f("), "\n    a: int,\n) -> int:\n    return a\n"),
+    ],
+)
+def test_rules_let_code_go_on(rule: StopRule, text: str) -> None:
+    assert run(rule, text) is None
+
+
+@given(st.text("ab \n`", max_size=60), st.integers(1, 9))
+def test_the_size_of_the_pieces_does_not_matter_for_lines(text: str, step: int) -> None:
+    assert run(LineRule(), text, step) == run(LineRule(), text)
+
+
+def test_loops_are_found_and_tables_are_not() -> None:
+    loop = [1, 2, 3] + [7, 8, 9] * 40
+    assert find_repetition(loop) == 3
+    assert find_repetition(list(range(500))) is None
+    assert find_repetition([0, 5] * 20) is None  # a short table
+    assert find_repetition([4] * 200) == 1
