@@ -44,7 +44,7 @@ def pull(
     from diffusion_core.checkpoints.pull import pull as pull_checkpoint
 
     try:
-        with _show_progress(name) as progress:
+        with show_progress(name) as progress:
             folder = pull_checkpoint(name, source=source.value if source else None, path=path, progress=progress)
     except KeyboardInterrupt:
         open_console().print(f"stopped: `unmask pull {name}` goes on from here", style="yellow", markup=False)
@@ -53,7 +53,7 @@ def pull(
 
 
 @contextmanager
-def _show_progress(name: str) -> Iterator[Callable[[int, int, str], None]]:
+def show_progress(name: str) -> Iterator[Callable[[int, int, str], None]]:
     """A progress bar on stderr; on a file or a pipe, one line for each new kind of work."""
     console = open_console()
     if not console.is_terminal:
