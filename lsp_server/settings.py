@@ -134,7 +134,8 @@ def camel_case(name: str) -> str:
 
 def read_settings(raw: object) -> tuple[Settings, tuple[Problem, ...]]:
     """Settings from what the editor sent (with or without an ``unmask`` key around it), and what was wrong with it."""
-    if isinstance(raw, Mapping) and set(raw) == {ROOT}:
+    if isinstance(raw, Mapping) and ROOT in raw:
+        # Some editors push all their settings: other sections are not ours.
         raw = raw[ROOT]
     problems: list[Problem] = []
     settings = _read_section(Settings, raw, ROOT, problems)

@@ -64,6 +64,11 @@ class Job:
         return 2 if self.is_warm_up else 1 if self.task == "edit" else 0
 
     @property
+    def sequence(self) -> DecodingSequence | None:
+        """Prompt and answer as tokens; None before the request began."""
+        return self._sequence
+
+    @property
     def num_forwards(self) -> int:
         """Forwards of this request so far, without its prompt."""
         return self._sequence.num_forwards if self._sequence else 0

@@ -90,4 +90,5 @@ def test_a_second_start_is_fast(checkpoint: Checkpoint) -> None:
         start = time.monotonic()
         subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=60)
         seconds.append(time.monotonic() - start)
-    assert min(seconds) < 3.0, seconds
+    # The engine owes its first answer within 4 s of a second start; this is nearly all of it.
+    assert min(seconds) < 4.0, seconds

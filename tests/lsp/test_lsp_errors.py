@@ -160,7 +160,9 @@ async def test_source_code_is_never_in_the_log(engine, connect, tmp_path, level)
             await editor.execute("unmask.edit", {**edit, "range": CANARY})
         editor.notify("textDocument/didChange", {"textDocument": {"uri": CANARY}, "contentChanges": CANARY})
         editor.notify("unheard/of", {"text": CANARY})
-        editor.notify("workspace/didChangeConfiguration", {"settings": {"unmask": {"logLevel": level}, "x": CANARY}})
+        # The whole of the settings is replaced: without the address the next edit would go to a local engine.
+        unmask = {"logLevel": level, "engine": {"url": engine.url, "token": TOKEN}}
+        editor.notify("workspace/didChangeConfiguration", {"settings": {"unmask": unmask, "x": CANARY}})
         editor.notify("textDocument/didChange", {"textDocument": {"uri": CANARY, "version": 1}, "contentChanges": []})
         engine.edits = {}  # a KeyError inside the engine
         with pytest.raises(LspError) as failure:

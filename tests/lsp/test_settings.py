@@ -78,3 +78,9 @@ def test_the_engine_is_configured_by_settings_before_environment(monkeypatch):
     monkeypatch.setenv("UNMASK_CLIENT_URLL", "http://typo")
     config, (problem,) = client_config(EngineSettings())
     assert "UNMASK_CLIENT_URLL" in problem.message and config.url == ""
+
+
+def test_other_sections_beside_ours_do_not_hide_it():
+    settings, problems = read_settings({"unmask": {"engine": {"url": "http://engine:1"}}, "python": {"engine": 3}})
+    assert settings.engine.url == "http://engine:1"
+    assert not problems
