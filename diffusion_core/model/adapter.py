@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from diffusion_core.errors import CheckpointError
 from diffusion_core.model.config import ModelConfig
+from diffusion_core.model.tensors import copy_tensors
 
 
 def adapted_layers(config: ModelConfig) -> dict[str, tuple[int, int]]:
@@ -62,23 +62,13 @@ class GatedAdapter(nn.Module):
             tensors[f"{name}.up"] = self._up[name.replace(".", "/")].detach()
         return tensors
 
-    @torch.no_grad()
     def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         """Take over ``tensors``.
 
         Raises:
             CheckpointError: a tensor is missing, unexpected or has another shape; the message names it.
         """
-        own = self.named_tensors()
-        if missing := sorted(set(own) - set(tensors)):
-            raise CheckpointError(f"adapter: tensor {missing[0]} is missing")
-        if unexpected := sorted(set(tensors) - set(own)):
-            raise CheckpointError(f"adapter: tensor {unexpected[0]} is not expected")
-        for name, target in own.items():
-            if tensors[name].shape != target.shape:
-                found, wanted = tuple(tensors[name].shape), tuple(target.shape)
-                raise CheckpointError(f"adapter: tensor {name} has shape {found}, expected {wanted}")
-            target.copy_(tensors[name])
+        copy_tensors(self.named_tensors(), tensors, "adapter")
 
     @torch.no_grad()
     def randomise(self, generator: torch.Generator, scale: float = 0.02) -> None:

@@ -18,6 +18,7 @@ from diffusion_core.model.kv_cache import KVCache
 from diffusion_core.model.layers import ForwardContext, RMSNorm, TransformerLayer
 from diffusion_core.model.masks import with_cache
 from diffusion_core.model.rope import RotaryEmbedding
+from diffusion_core.model.tensors import copy_tensors
 from diffusion_core.model.transformer import Transformer
 
 
@@ -80,23 +81,13 @@ class DraftHead(nn.Module):
             x = layer(x, context)
         return base.logits(self.norm(x))[0]
 
-    @torch.no_grad()
     def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         """Take over ``tensors`` (names of this module's parameters).
 
         Raises:
             CheckpointError: a tensor is missing, unexpected or has another shape; the message names it.
         """
-        own = dict(self.named_parameters())
-        if missing := sorted(set(own) - set(tensors)):
-            raise CheckpointError(f"draft head: tensor {missing[0]} is missing")
-        if unexpected := sorted(set(tensors) - set(own)):
-            raise CheckpointError(f"draft head: tensor {unexpected[0]} is not expected")
-        for name, target in own.items():
-            if tensors[name].shape != target.shape:
-                found, wanted = tuple(tensors[name].shape), tuple(target.shape)
-                raise CheckpointError(f"draft head: tensor {name} has shape {found}, expected {wanted}")
-            target.copy_(tensors[name])
+        copy_tensors(dict(self.named_parameters()), tensors, "draft head")
 
     @torch.no_grad()
     def randomise(self, generator: torch.Generator, scale: float = 0.02) -> None:

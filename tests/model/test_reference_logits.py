@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from bench.reference_model import reference_tensors
 from helpers.tiny_models import SHAPES, tiny_transformer
 from transformers import (
     LlamaConfig,
@@ -39,23 +40,7 @@ def reference_of(model: Transformer, shape: str, rope: dict[str, object]) -> Pre
             rope_parameters={"rope_theta": c.rope_theta, **rope},
         )
     ).eval()  # fmt: skip
-    tensors = {}
-    sizes = [c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim, c.num_kv_heads * c.head_dim]
-    for name, value in model.state_dict().items():
-        name = name.replace("attention_norm", "input_layernorm").replace("mlp_norm", "post_attention_layernorm")
-        name = name.replace("attention.", "self_attn.")
-        full = name if name.startswith("lm_head") else f"model.{name}"
-        if "qkv_proj" in name:
-            for part, piece in zip("qkv", value.split(sizes), strict=True):
-                tensors[full.replace("qkv_proj", f"{part}_proj")] = piece
-        elif "gate_up_proj" in name:
-            for part, piece in zip(("gate", "up"), value.chunk(2), strict=True):
-                tensors[full.replace("gate_up_proj", f"{part}_proj")] = piece
-        else:
-            tensors[full] = value
-    if c.tie_word_embeddings:
-        tensors["lm_head.weight"] = model.embed_tokens.weight
-    reference.load_state_dict(tensors)
+    reference.load_state_dict(reference_tensors(model))
     return reference
 
 
