@@ -34,6 +34,7 @@ from diffusion_core.model.config import (
     read_model_config,
     write_config,
 )
+from diffusion_core.model.packed import can_pack
 from diffusion_core.model.transformer import Transformer
 
 WEIGHTS_FILE = "model.safetensors"
@@ -54,10 +55,11 @@ def is_own_layout(folder: Path) -> bool:
     return (folder / MODEL_CONFIG_FILE).is_file()
 
 
-def load_folder(folder: Path, *, dtype: torch.dtype, device: torch.device) -> LoadedFolder:
+def load_folder(folder: Path, *, dtype: torch.dtype, device: torch.device, serve: bool = False) -> LoadedFolder:
     """Load a folder in our own layout.
 
     On the CPU and in the stored dtype the weights stay mapped: they are read when first used, and processes share them.
+    With ``serve`` they are packed for the CPU's kernels where that helps; such a model can only be evaluated.
 
     Raises:
         CheckpointError: a file, key or tensor is missing, unexpected, damaged or of another shape; it is named.
@@ -66,8 +68,11 @@ def load_folder(folder: Path, *, dtype: torch.dtype, device: torch.device) -> Lo
     diffusion_config = read_diffusion_config(folder / DIFFUSION_CONFIG_FILE)
     tokenizer = read_tokenizer(folder / TOKENIZER_FILE)
     model = build_empty(config)
-    tensors = _read_tensors(folder / WEIGHTS_FILE, model, dtype, device)
-    model.load_state_dict(tensors, assign=True)
+    weights = folder / WEIGHTS_FILE
+    _check_tensors(weights, model)
+    model.load_state_dict(_read_tensors(weights, model.state_dict(), dtype, device), assign=True)
+    if serve and can_pack(device, dtype):
+        _pack_mapped(model, weights, dtype)
     model.requires_grad_(False).eval()
     return LoadedFolder(model=model, tokenizer=tokenizer, model_config=config, diffusion_config=diffusion_config)
 
@@ -94,20 +99,33 @@ def build_empty(config: ModelConfig) -> Transformer:
         return Transformer(config)
 
 
-def _read_tensors(path: Path, model: Transformer, dtype: torch.dtype, device: torch.device) -> dict[str, torch.Tensor]:
+def _check_tensors(path: Path, model: Transformer) -> None:
     header = read_header(path)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     check_shapes({name: stored.shape for name, stored in header.items()}, wanted, lambda _: str(path))
     for name, stored in header.items():
         if stored.dtype not in FLOAT_TYPES:
             raise CheckpointError(f"{path}: tensor {name} has type {stored.dtype}, not one of {', '.join(FLOAT_TYPES)}")
+
+
+def _read_tensors(
+    path: Path, names: Iterable[str], dtype: torch.dtype, device: torch.device
+) -> dict[str, torch.Tensor]:
     try:
         tensors = load_file(path, device=str(device))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
-    for name in list(tensors):
-        tensors[name] = tensors[name].to(dtype)  # nothing happens where the dtype is right
-    return tensors
+    return {name: tensors[name].to(dtype) for name in names}  # nothing happens where the dtype is right
+
+
+def _pack_mapped(model: Transformer, path: Path, dtype: torch.dtype) -> None:
+    """Pack a model whose tensors are a mapping of the file at ``path``.
+
+    What stays plain gets a mapping of its own: with the last reference to the first one its pages leave our memory.
+    """
+    model.pack()
+    left = _read_tensors(path, model.state_dict(), dtype, torch.device("cpu"))
+    model.load_state_dict(left, assign=True)
 
 
 def save_folder(folder: Path, model: Transformer, tokenizer: Tokenizer, diffusion_config: DiffusionConfig) -> None:

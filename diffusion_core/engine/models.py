@@ -49,7 +49,7 @@ class LoadedModel:
     @property
     def num_bytes(self) -> int:
         """Size of the weights, in bytes."""
-        return sum(p.numel() * p.element_size() for p in self.denoiser.model.parameters())
+        return self.denoiser.model.num_bytes
 
 
 def build_drafter(model: Transformer, drafter: Drafter | None) -> tuple[GatedAdapter | None, DraftHead | None]:
@@ -163,7 +163,7 @@ class ModelHost:
         try:
             is_main = name == self._config.model
             drafter = Path(self._config.drafter) if self._config.drafter and is_main else None
-            checkpoint = load_checkpoint(name, dtype=self._dtype, device=self._device, drafter=drafter)
+            checkpoint = load_checkpoint(name, dtype=self._dtype, device=self._device, drafter=drafter, serve=True)
             future.set_result(assemble(checkpoint, self._config))
             logger.info("model %s is loaded", name)
         except UnmaskError as error:

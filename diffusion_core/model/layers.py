@@ -47,16 +47,14 @@ class RMSNorm(nn.Module):
         return wide.to(x.dtype) * self.weight
 
 
-class AdaptedLinear(nn.Linear):
+class AdaptableLinear(nn.Module):
     """A linear layer that a gated adapter may change for slot rows only.
 
     ``name`` is the layer's key inside the adapter. Clean rows never pass through the adapter, not even multiplied by
     zero, so their results are bit for bit those of the base.
     """
 
-    def __init__(self, in_features: int, out_features: int, *, bias: bool, name: str) -> None:
-        super().__init__(in_features, out_features, bias=bias)
-        self.name = name
+    name: str
 
     def run(self, x: torch.Tensor, context: ForwardContext) -> torch.Tensor:
         """Apply to ``x`` [B, T, in]; the adapter changes the slot rows."""
@@ -66,6 +64,14 @@ class AdaptedLinear(nn.Linear):
             return y
         delta = adapter.delta(self.name, x[:, first_slot:])
         return torch.cat((y[:, :first_slot], y[:, first_slot:] + delta), dim=1)
+
+
+class AdaptedLinear(AdaptableLinear, nn.Linear):
+    """An adaptable layer with plain weights: for training, for every device, and to be packed."""
+
+    def __init__(self, in_features: int, out_features: int, *, bias: bool, name: str) -> None:
+        nn.Linear.__init__(self, in_features, out_features, bias=bias)
+        self.name = name
 
 
 class Attention(nn.Module):

@@ -17,6 +17,7 @@ from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.kv_cache import KVCache
 from diffusion_core.model.layers import ForwardContext, RMSNorm, TransformerLayer
 from diffusion_core.model.masks import with_cache
+from diffusion_core.model.packed import PackedMatrix, count_bytes, pack_linears
 from diffusion_core.model.rope import RotaryEmbedding
 
 
@@ -33,6 +34,7 @@ class Transformer(nn.Module):
             None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         )
         self.rope = RotaryEmbedding(config)
+        self.packed_head: PackedMatrix | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -97,5 +99,22 @@ class Transformer(nn.Module):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Scores [..., V], float32, of hidden states [..., D]."""
-        weight = self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
-        return F.linear(hidden, weight).float()
+        if self.packed_head is not None:
+            return self.packed_head.linear(hidden).float()
+        return F.linear(hidden, self.head_weight).float()
+
+    @property
+    def head_weight(self) -> torch.Tensor:
+        """The plain weight [V, D] of the output head: the embedding's where the two are tied."""
+        return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+
+    def pack(self) -> None:
+        """Lay the weights out for serving on a CPU (packed.py): the same bits, faster; no training, no saving after."""
+        self.packed_head = PackedMatrix(self.head_weight)
+        self.lm_head = None
+        pack_linears(self)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the weights, in bytes."""
+        return count_bytes(self) + (self.packed_head.num_bytes if self.packed_head is not None else 0)

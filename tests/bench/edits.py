@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from bench.exactness import check_reference
-from bench.reference_model import load_reference
+from bench.reference_model import load_reference_of
 
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.config import EngineConfig
@@ -70,9 +70,9 @@ def main() -> None:
     parser.add_argument("--reference", action="store_true")
     parser.add_argument("--out", required=True, type=Path)
     args = parser.parse_args()
-    checkpoint = load_checkpoint(args.model, dtype=torch.bfloat16, device=torch.device("cpu"))
+    checkpoint = load_checkpoint(args.model, dtype=torch.bfloat16, device=torch.device("cpu"), serve=True)
     model = assemble(checkpoint, EngineConfig())
-    reference = load_reference(checkpoint.model) if args.reference else None
+    reference = load_reference_of(args.model, torch.bfloat16) if args.reference else None
     benchmark = make_editing(read_dataset(args.data), EditingOptions(), args.limit, args.seed)
     done = {json.loads(line)["task_id"] for line in args.out.open()} if args.out.exists() else set()
     with args.out.open("a", encoding="utf-8") as out:

@@ -21,7 +21,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from bench.reference_model import load_reference
+from bench.reference_model import load_reference_of
 
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.config import DEFAULT_MODEL, EngineConfig
@@ -103,9 +103,9 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     args = parser.parse_args()
     dtype = getattr(torch, args.dtype)
-    checkpoint = load_checkpoint(args.model, dtype=dtype, device=torch.device("cpu"))
+    checkpoint = load_checkpoint(args.model, dtype=dtype, device=torch.device("cpu"), serve=True)
     model = assemble(checkpoint, EngineConfig(model=args.model))
-    reference = load_reference(checkpoint.model) if args.reference else None
+    reference = load_reference_of(args.model, dtype) if args.reference else None
     with gzip.open(args.data, "rt", encoding="utf-8") as file:
         items = [json.loads(line) for line in file]
     items = items[: args.limit or None]

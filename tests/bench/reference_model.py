@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
+from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.model.transformer import Transformer
 
 
@@ -28,6 +29,11 @@ def reference_tensors(model: Transformer) -> dict[str, torch.Tensor]:
     if c.tie_word_embeddings:
         tensors["lm_head.weight"] = model.embed_tokens.weight
     return tensors
+
+
+def load_reference_of(name: str, dtype: torch.dtype) -> PreTrainedModel:
+    """transformers' model with the weights of the checkpoint ``name``, mapped from the same file."""
+    return load_reference(load_checkpoint(name, dtype=dtype, device=torch.device("cpu")).model)
 
 
 def load_reference(model: Transformer) -> PreTrainedModel:
