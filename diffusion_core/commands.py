@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from diffusion_core.cli import bench, complete, edit, evaluate, models, serve, status
+from diffusion_core.cli import bench, complete, edit, evaluate, models, serve, status, stop
 from diffusion_core.cli.options import Model, Target, TokenFile, Url
 from diffusion_core.cli.output import open_console
 from diffusion_core.errors import UnmaskError
@@ -30,7 +30,7 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(main_options)
-    for part in (serve, complete, edit, models, status, evaluate, bench):
+    for part in (serve, complete, edit, models, status, stop, evaluate, bench):
         part.register(app)
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
         _add_foreign(app, entry_point)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import signal
 from collections.abc import Iterator
@@ -13,9 +11,6 @@ import pytest
 from helpers.eval_sets import make_hole, write_set
 from helpers.tiny_models import save_tiny_checkpoint
 from helpers.unmask_process import Unmask
-
-from diffusion_core.config import ClientConfig, EngineConfig
-from diffusion_core.net.launcher import LocalEngine
 
 POSITION = ("--line", 1, "--character", 4)
 
@@ -30,20 +25,10 @@ def local(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Iterato
     """The command line whose local engine is stopped at the end."""
     unmask = Unmask(tmp_path_factory.mktemp("local"))
     yield unmask
-
-    async def stop() -> None:
-        engine = EngineConfig(model=str(checkpoint), edit_model=str(checkpoint))
-        client = LocalEngine(ClientConfig(engine=engine))
-        await client.stop()
-        await client.aclose()
-
-    before = dict(os.environ)
-    os.environ.update(UNMASK_STATE_DIR=str(unmask.folder / "state"), UNMASK_CACHE_DIR=str(unmask.folder / "cache"))
-    try:
-        asyncio.run(stop())
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    stopped = unmask.run("stop", "--json")
+    assert (stopped.code, stopped.json) == (0, {"stopped": 1})
+    assert unmask.run("status", "--json").json["status"] == "stopped"
+    assert unmask.run("stop").out.decode().strip() == "No local engine was running."
 
 
 @pytest.fixture
