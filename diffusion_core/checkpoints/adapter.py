@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 DRAFTER_WEIGHTS_FILE = "drafter.safetensors"
 DRAFTER_METADATA_FILE = "drafter.json"
+TOKEN_IDS = "token_ids"  # noqa: S105 - not a password: the tensor that lists a draft head's vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +46,15 @@ class GatedAdapterMetadata:
 
 @dataclass(frozen=True, kw_only=True)
 class DraftHeadMetadata:
-    """Extra layers over the base's hidden states at ``tap_layers``. Tensor names are checked by the head itself."""
+    """Extra layers over the base's hidden states at ``tap_layers``. Tensor names are checked by the head itself.
+
+    It drafts ``vocabulary_size`` tokens of the base's vocabulary, in ``num_steps`` denoising steps.
+    """
 
     num_layers: int
     tap_layers: tuple[int, ...]
+    vocabulary_size: int
+    num_steps: int = 1
     kind: str = DrafterKind.DRAFT_HEAD.value
 
 
@@ -102,7 +108,10 @@ def load_drafter(folder: Path, config: ModelConfig) -> Drafter:
     path = folder / DRAFTER_WEIGHTS_FILE
     header = read_header(path)
     for name, stored in header.items():
-        if stored.dtype not in FLOAT_TYPES:
+        if name == TOKEN_IDS:
+            if stored.dtype not in ("I32", "I64"):
+                raise CheckpointError(f"{path}: tensor {name} has type {stored.dtype}, not one of I32, I64")
+        elif stored.dtype not in FLOAT_TYPES:
             raise CheckpointError(f"{path}: tensor {name} has type {stored.dtype}, not one of {', '.join(FLOAT_TYPES)}")
     if isinstance(metadata, GatedAdapterMetadata):
         found = {name: stored.shape for name, stored in header.items()}
@@ -135,11 +144,13 @@ def _read_metadata(path: Path, config: ModelConfig) -> DrafterMetadata:
             raise CheckpointError(f"{path}: mask_token_id {mask} is outside the vocabulary of {config.vocab_size}")
         return GatedAdapterMetadata(rank=values["rank"], alpha=float(values["alpha"]), mask_token_id=mask)
     if kind == DrafterKind.DRAFT_HEAD:
-        _check_keys(path, values, {"num_layers": int, "tap_layers": list}, {})
+        _check_keys(
+            path, values, {"num_layers": int, "tap_layers": list, "vocabulary_size": int}, {"num_steps": int}
+        )
         taps = values["tap_layers"]
         if not taps or not all(type(tap) is int and 0 <= tap <= config.num_layers for tap in taps):
             raise CheckpointError(f"{path}: tap_layers is {taps!r}, numbers from 0 to {config.num_layers} expected")
-        return DraftHeadMetadata(num_layers=values["num_layers"], tap_layers=tuple(taps))
+        return DraftHeadMetadata(**(values | {"tap_layers": tuple(taps)}))
     raise CheckpointError(f"{path}: kind {kind!r} is unknown: gated_adapter and draft_head are known")
 
 

@@ -23,6 +23,7 @@ from diffusion_core.engine.prompt_tokens import PromptEncoder
 from diffusion_core.errors import CheckpointError, EngineError, InvalidRequest, OutOfMemory, UnmaskError
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.draft_head import DraftHead
+from diffusion_core.model.packed import can_pack
 from diffusion_core.model.transformer import Transformer
 from diffusion_core.requests import ModelStatus
 from diffusion_core.sampling.evaluate import Denoiser
@@ -64,9 +65,17 @@ def build_drafter(model: Transformer, drafter: Drafter | None) -> tuple[GatedAda
         adapter.load_tensors(drafter.tensors)
         return adapter.to(model.device, model.dtype).eval().requires_grad_(False), None
     assert isinstance(metadata, DraftHeadMetadata)
-    head = DraftHead(model.config, num_layers=metadata.num_layers, tap_layers=metadata.tap_layers)
+    head = DraftHead(
+        model.config,
+        num_layers=metadata.num_layers,
+        tap_layers=metadata.tap_layers,
+        vocabulary_size=metadata.vocabulary_size,
+        num_steps=metadata.num_steps,
+    )
     head.load_tensors(drafter.tensors)
-    return None, head.to(model.device, model.dtype).eval().requires_grad_(False)
+    head = head.to(model.device, model.dtype).eval().requires_grad_(False)
+    head.bind(model, serve=can_pack(model.device, model.dtype))
+    return None, head
 
 
 def assemble(checkpoint: Checkpoint, config: EngineConfig) -> LoadedModel:

@@ -6,6 +6,8 @@ first rows permanent; everything else is overwritten by the next forward. Reject
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 
 from diffusion_core.model.config import ModelConfig
@@ -18,6 +20,70 @@ KEY_BUCKET = 128
 def round_up(n: int, step: int) -> int:
     """The smallest multiple of ``step`` that is at least ``n``."""
     return -(-n // step) * step
+
+
+def with_cache(visible: torch.Tensor, num_cached: int) -> torch.Tensor:
+    """Extend the square mask [T, T] by ``num_cached`` committed keys that all rows see and by padding that none sees.
+
+    Returns bool [T, S], S = ``num_cached + T`` rounded up to the cache's key bucket.
+    """
+    num_rows = visible.shape[0]
+    full = torch.zeros(num_rows, round_up(num_cached + num_rows, KEY_BUCKET), dtype=torch.bool, device=visible.device)
+    full[:, :num_cached] = True
+    full[:, num_cached : num_cached + num_rows] = visible
+    return full
+
+
+class ContextKeys(Protocol):
+    """Keys and values that the rows of a forward see besides their own."""
+
+    @property
+    def length(self) -> int:
+        """Positions that every forward sees."""
+        ...
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for ``capacity`` positions."""
+        ...
+
+    def widen(self, visible: torch.Tensor) -> torch.Tensor:
+        """The mask over all keys that :meth:`write` returns, from the mask that the caller gave."""
+        ...
+
+    def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put the rows' keys and values behind the context's; all of them are returned, [B, K, S, Dh]."""
+        ...
+
+
+class FixedContext:
+    """Clean keys and values that never change: the context of slots in training.
+
+    Nothing is written in place, so that gradients flow into the rows' own keys and values. The caller's mask speaks
+    of all keys, [B, T, C + T]: rows of one forward are slots of many blocks, each with a context of its own length.
+    """
+
+    def __init__(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+        self._keys, self._values = keys, values
+
+    @property
+    def length(self) -> int:
+        """Clean positions C."""
+        return self._keys[0].shape[2]
+
+    def at(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of a layer, each [B, K, C, Dh]."""
+        return self._keys[layer], self._values[layer]
+
+    def reserve(self, capacity: int) -> None:
+        """Nothing to do: the rows' keys are joined to the context's, not stored."""
+
+    def widen(self, visible: torch.Tensor) -> torch.Tensor:
+        """The mask is wide already."""
+        return visible
+
+    def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Context and rows, each [B, K, C + T, Dh]."""
+        return torch.cat((self._keys[layer], keys), dim=2), torch.cat((self._values[layer], values), dim=2)
 
 
 class KVCache:
@@ -69,6 +135,10 @@ class KVCache:
         grown = torch.zeros(shape, dtype=self._store.dtype, device=self._store.device)
         grown[:, :, :, : self.length] = self._store[:, :, :, : self.length]
         self._store = grown
+
+    def widen(self, visible: torch.Tensor) -> torch.Tensor:
+        """Bool [T, S]: ``visible`` [T, T], all committed keys, and none of the padding."""
+        return with_cache(visible, self.length)
 
     def write(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Put ``keys``, ``values`` [B, K, T, Dh] behind the committed ones; returns all keys and values [B, K, S, Dh].

@@ -10,7 +10,7 @@ from torch import nn
 
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.config import ModelConfig
-from diffusion_core.model.kv_cache import KVCache
+from diffusion_core.model.kv_cache import ContextKeys
 from diffusion_core.model.rope import rotate
 
 # Up to this many rows a forward belongs to decoding, where a row's result must not depend on its company.
@@ -27,7 +27,7 @@ class ForwardContext:
 
     tables: tuple[torch.Tensor, torch.Tensor]
     visible: torch.Tensor
-    cache: KVCache | None
+    cache: ContextKeys | None
     adapter: GatedAdapter | None
     first_slot: int
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import torch
 
-from diffusion_core.model.kv_cache import KEY_BUCKET, round_up
-
 
 def causal(num_rows: int) -> torch.Tensor:
     """Each row sees itself and the rows before it: bool [T, T]."""
@@ -38,15 +36,3 @@ def causal_context(num_clean: int, group_sizes: tuple[int, ...], group_sees: tup
         visible[start : start + size, start : start + size] = True
         start += size
     return visible
-
-
-def with_cache(visible: torch.Tensor, num_cached: int) -> torch.Tensor:
-    """Extend the square mask [T, T] by ``num_cached`` committed keys that all rows see and by padding that none sees.
-
-    Returns bool [T, S], S = ``num_cached + T`` rounded up to the cache's key bucket.
-    """
-    num_rows = visible.shape[0]
-    full = torch.zeros(num_rows, round_up(num_cached + num_rows, KEY_BUCKET), dtype=torch.bool, device=visible.device)
-    full[:, :num_cached] = True
-    full[:, num_cached : num_cached + num_rows] = visible
-    return full

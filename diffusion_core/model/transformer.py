@@ -14,9 +14,8 @@ from torch import nn
 
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.config import ModelConfig
-from diffusion_core.model.kv_cache import KVCache
+from diffusion_core.model.kv_cache import ContextKeys
 from diffusion_core.model.layers import ForwardContext, RMSNorm, TransformerLayer
-from diffusion_core.model.masks import with_cache
 from diffusion_core.model.packed import PackedMatrix, count_bytes, pack_linears
 from diffusion_core.model.rope import RotaryEmbedding
 
@@ -60,7 +59,7 @@ class Transformer(nn.Module):
         positions: torch.Tensor,
         visible: torch.Tensor,
         *,
-        cache: KVCache | None = None,
+        cache: ContextKeys | None = None,
         adapter: GatedAdapter | None = None,
         first_slot: int | None = None,
         taps: Sequence[int] = (),
@@ -71,8 +70,8 @@ class Transformer(nn.Module):
         Args:
             input_ids: tokens [B, T].
             positions: absolute positions [B, T].
-            visible: bool [T, T] or [B, T, T], True where a row sees another row of this call. With a cache, every
-                row also sees all committed keys.
+            visible: bool [T, T] or [B, T, T], True where a row sees another row of this call. With a KVCache ([T, T]
+                only) every row also sees all committed keys; with a FixedContext the mask covers it too.
             cache: the rows' keys and values are written behind the committed ones; committing them is the caller's.
             adapter: acts on the slot rows.
             first_slot: the rows from here on are slots (None: there are none).
@@ -81,9 +80,8 @@ class Transformer(nn.Module):
         """
         slots_from = input_ids.shape[1] if first_slot is None else first_slot
         if cache is not None:
-            assert visible.dim() == 2, "rows of one forward over a cache share one mask"
             cache.reserve(cache.length + input_ids.shape[1])
-            visible = with_cache(visible, cache.length)
+            visible = cache.widen(visible)
         mask = visible if visible.dim() == 3 else visible.unsqueeze(0)
         mask = mask.to(input_ids.device)
         x = self.embed(input_ids, adapter)
@@ -110,11 +108,14 @@ class Transformer(nn.Module):
 
     def pack(self) -> None:
         """Lay the weights out for serving on a CPU (packed.py): the same bits, faster; no training, no saving after."""
+        # The plain head stays for those who want single rows of it: mapped, and so without memory until touched.
         self.packed_head = PackedMatrix(self.head_weight)
-        self.lm_head = None
         pack_linears(self)
 
     @property
     def num_bytes(self) -> int:
         """Size of the weights, in bytes."""
-        return count_bytes(self) + (self.packed_head.num_bytes if self.packed_head is not None else 0)
+        total = count_bytes(self)
+        if self.packed_head is not None and self.lm_head is None:
+            total += self.packed_head.num_bytes
+        return total

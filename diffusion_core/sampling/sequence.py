@@ -19,6 +19,8 @@ class SequenceCache:
 
     base: KVCache
     head: KVCache | None = None
+    # The draft head's feature [1, D] of the last position that a forward committed.
+    carried: torch.Tensor | None = None
 
     @classmethod
     def create(cls, denoiser: Denoiser, capacity: int) -> SequenceCache:
@@ -95,7 +97,7 @@ class DecodingSequence:
             head = self.denoiser.draft_head
             assert head is not None
             with torch.inference_mode():
-                head.read([x[:, :num_rows] for x in tapped], first, self.cache.head)
+                self.cache.carried = head.read([x[:, :num_rows] for x in tapped], first, self.cache.head)
         self.cache.base.commit(num_rows)
 
     def prefill(self) -> Iterator[int]:

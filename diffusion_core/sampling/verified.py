@@ -137,16 +137,13 @@ class VerifiedPolicy:
 
     def _ask_head(self, sequence: DecodingSequence) -> list[int]:
         """A draft by the draft head, which has read every token in the cache; the newest token is its anchor."""
-        head, cache = sequence.denoiser.draft_head, sequence.cache.head
-        assert head is not None and cache is not None
+        head, cache, carried = sequence.denoiser.draft_head, sequence.cache.head, sequence.cache.carried
+        assert head is not None and cache is not None and carried is not None
         if best_draft(self._sources, 1).tokens:
             return []  # a free draft is at hand
         sequence.num_head_calls += 1
-        n = len(sequence.tokens)
         with torch.inference_mode():
-            anchor = torch.tensor([sequence.tokens[-1]], device=sequence.denoiser.model.device)
-            logits = head(sequence.denoiser.model, anchor, self._block_size - 1, cache)
-        return self._chooser.choose(logits, range(n, n + self._block_size))
+            return head.draft(sequence.denoiser.model, sequence.tokens[-1], carried, self._block_size, cache)
 
     def _forward(
         self, sequence: DecodingSequence, clean: list[int], group_sees: tuple[int, ...]

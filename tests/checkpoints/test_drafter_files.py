@@ -56,9 +56,9 @@ def test_a_gated_adapter_comes_back_exactly_and_fits_the_module(tmp_path: Path) 
 
 def test_a_draft_head_keeps_free_tensor_names(tmp_path: Path) -> None:
     tensors = {"anything.weight": torch.randn(3, 5), "other": torch.randn(2)}
-    save_drafter(tmp_path / "h", DraftHeadMetadata(num_layers=1, tap_layers=(0, 2)), tensors)
+    save_drafter(tmp_path / "h", DraftHeadMetadata(num_layers=1, tap_layers=(0, 2), vocabulary_size=64), tensors)
     drafter = load_drafter(tmp_path / "h", CONFIG)
-    assert drafter.metadata == DraftHeadMetadata(num_layers=1, tap_layers=(0, 2))
+    assert drafter.metadata == DraftHeadMetadata(num_layers=1, tap_layers=(0, 2), vocabulary_size=64)
     assert all(torch.equal(drafter.tensors[name], tensor) for name, tensor in tensors.items())
 
 
@@ -101,7 +101,7 @@ def test_wrong_metadata_is_named(folder: Path, changes: dict[str, object], messa
 
 
 def test_a_tap_beyond_the_last_layer_is_refused(tmp_path: Path) -> None:
-    save_drafter(tmp_path / "h", DraftHeadMetadata(num_layers=1, tap_layers=(3,)), {"x": torch.zeros(1)})
+    save_drafter(tmp_path / "h", DraftHeadMetadata(num_layers=1, tap_layers=(3,), vocabulary_size=64), {"x": torch.zeros(1)})
     with pytest.raises(CheckpointError, match=r"tap_layers is \[3\], numbers from 0 to 2 expected"):
         load_drafter(tmp_path / "h", CONFIG)
 
