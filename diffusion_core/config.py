@@ -44,14 +44,15 @@ class EngineConfig:
 
     ``model`` answers completions, ``edit_model`` answers edits: each a registry name or the path of a folder.
     ``edit_model`` ``auto`` takes the recommended edit model if it is downloaded and fits the memory, else ``model``.
-    ``drafter`` is the folder of a drafter for ``model``; empty means none.
+    ``drafter`` ``auto`` takes the drafter that comes with a named model, ``none`` none; else it is the folder of one
+    for ``model``.
     ``dtype`` ``auto`` is bfloat16 where the device has instructions for it, else float32.
     ``num_threads`` 0 leaves torch's choice. ``prefix_cache_bytes`` bounds the KV caches kept between requests.
     """
 
     model: str = DEFAULT_MODEL
     edit_model: str = "auto"
-    drafter: str = ""
+    drafter: str = "auto"
     device: str = "auto"
     dtype: str = "auto"
     num_threads: int = 0
@@ -65,6 +66,7 @@ class EngineConfig:
     def __post_init__(self) -> None:
         _require(bool(self.model), "engine.model is empty: name a model (`unmask models` lists them) or a folder")
         _require(bool(self.edit_model), "engine.edit_model is empty: name a model, a folder, or `auto`")
+        _require(bool(self.drafter), "engine.drafter is empty: allowed are auto, none, and the folder of a drafter")
         _require(
             self.dtype in {"auto", "float32", "bfloat16", "float16"},
             f"engine.dtype is {self.dtype!r}: allowed are auto, float32, bfloat16, float16",

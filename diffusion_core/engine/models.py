@@ -13,6 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from diffusion_core.checkpoints.adapter import Drafter, DraftHeadMetadata, GatedAdapterMetadata
+from diffusion_core.checkpoints.drafters import find_packaged_drafter
 from diffusion_core.checkpoints.load import Checkpoint, load_checkpoint
 from diffusion_core.checkpoints.registry import registry
 from diffusion_core.checkpoints.store import is_downloaded
@@ -168,10 +169,15 @@ class ModelHost:
         threading.Thread(target=self._load, args=(name, future), name=f"load {name}", daemon=True).start()
         return future
 
+    def _find_drafter(self, name: str) -> Path | None:
+        wanted = self._config.drafter
+        if wanted == "auto":
+            return find_packaged_drafter(name)
+        return Path(wanted) if wanted != "none" and name == self._config.model else None
+
     def _load(self, name: str, future: Future[LoadedModel]) -> None:
         try:
-            is_main = name == self._config.model
-            drafter = Path(self._config.drafter) if self._config.drafter and is_main else None
+            drafter = self._find_drafter(name)
             checkpoint = load_checkpoint(name, dtype=self._dtype, device=self._device, drafter=drafter, serve=True)
             future.set_result(assemble(checkpoint, self._config))
             logger.info("model %s is loaded", name)
