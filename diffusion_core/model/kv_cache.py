@@ -6,6 +6,7 @@ first rows permanent; everything else is overwritten by the next forward. Reject
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -16,10 +17,26 @@ from diffusion_core.model.config import ModelConfig
 # rides along in its forward (decoding.md section 6: `verified` = `autoregressive`, token for token).
 KEY_BUCKET = 128
 
+# Up to this many rows a forward belongs to decoding, where a row's result must not depend on its company.
+MAX_DECODE_ROWS = 96
+
 
 def round_up(n: int, step: int) -> int:
     """The smallest multiple of ``step`` that is at least ``n``."""
     return -(-n // step) * step
+
+
+def equal_spans(visible: torch.Tensor) -> tuple[tuple[int, int, int], ...]:
+    """Runs of rows that need the same number of keys: (start, stop, keys), from the mask bool [T, S] of a decoding round.
+
+    A row needs the keys up to the last one it sees, rounded up to :data:`KEY_BUCKET`; that depends on its own place
+    only, not on the rows behind it.
+    """
+    num_keys = visible.shape[1]
+    last = num_keys - visible.flip(1).int().argmax(1)
+    needed = [min(round_up(n, KEY_BUCKET), num_keys) for n in last.tolist()]
+    bounds = [0, *(i for i in range(1, len(needed)) if needed[i] != needed[i - 1]), len(needed)]
+    return tuple((start, stop, needed[start]) for start, stop in pairwise(bounds))
 
 
 def with_cache(visible: torch.Tensor, num_cached: int) -> torch.Tensor:

@@ -13,8 +13,6 @@ from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.kv_cache import ContextKeys
 from diffusion_core.model.rope import rotate
 
-# Up to this many rows a forward belongs to decoding, where a row's result must not depend on its company.
-MAX_DECODE_ROWS = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +20,8 @@ class ForwardContext:
     """What all layers of one forward share.
 
     ``tables``: rotary cosine and sine of the rows; ``visible``: bool [B or 1, T, S]; ``cache``: None in training;
-    ``adapter`` acts on the rows from ``first_slot`` on.
+    ``adapter`` acts on the rows from ``first_slot`` on. ``spans``: while decoding, runs of rows (start, stop, keys)
+    that attend over the same number of keys; empty otherwise.
     """
 
     tables: tuple[torch.Tensor, torch.Tensor]
@@ -30,6 +29,7 @@ class ForwardContext:
     cache: ContextKeys | None
     adapter: GatedAdapter | None
     first_slot: int
+    spans: tuple[tuple[int, int, int], ...] = ()
 
 
 class RMSNorm(nn.Module):
@@ -103,6 +103,30 @@ class Attention(nn.Module):
             keys = rotate(self.k_norm(qkv[:, :, H : H + K]), *context.tables)
         return queries, keys.transpose(1, 2), qkv[:, :, H + K :].transpose(1, 2)
 
+    def attend_alone(
+        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, context: ForwardContext
+    ) -> torch.Tensor:
+        """As :meth:`attend` for the few rows of a decoding round, one by one.
+
+        Each row is a batch entry of its own, over as many keys as the last one it sees, rounded up: the kernel sees
+        the same shape for a row whatever rides along, so its result is the same bits. `verified` rests on that.
+        """
+        rows, group = queries.shape[1], self.num_heads // self.num_kv_heads
+        alone = queries.view(rows, self.num_kv_heads, group, self.head_dim)
+        parts = []
+        for start, stop, num_keys in context.spans:
+            seen, told = keys[:, :, :num_keys], values[:, :, :num_keys]
+            parts.append(
+                F.scaled_dot_product_attention(
+                    alone[start:stop],
+                    seen.expand(stop - start, -1, -1, -1),
+                    told.expand(stop - start, -1, -1, -1),
+                    attn_mask=context.visible[0, start:stop, :num_keys].view(stop - start, 1, 1, -1),
+                )
+            )
+        mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return mixed.reshape(1, rows, self.num_heads * self.head_dim)
+
     def attend(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, visible: torch.Tensor
     ) -> torch.Tensor:
@@ -112,13 +136,6 @@ class Attention(nn.Module):
         """
         batch, rows = queries.shape[:2]
         K, group = self.num_kv_heads, self.num_heads // self.num_kv_heads
-        if batch == 1 and rows <= MAX_DECODE_ROWS:
-            # Each row is a batch entry of its own: the kernel sees the same shape for every row, so a row's result
-            # does not depend on how many rows ride along. `verified` rests on that.
-            alone = queries.view(rows, K, group, self.head_dim)
-            keys, values = keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)
-            mixed = F.scaled_dot_product_attention(alone, keys, values, attn_mask=visible.view(rows, 1, 1, -1))
-            return mixed.reshape(1, rows, self.num_heads * self.head_dim)
         grouped = queries.view(batch, rows, K, group, self.head_dim).permute(0, 2, 3, 1, 4)
         grouped = grouped.reshape(batch, K, group * rows, self.head_dim)
         mask = visible.unsqueeze(1).repeat(1, 1, group, 1)  # [B or 1, 1, group * T, S]
@@ -131,6 +148,8 @@ class Attention(nn.Module):
         queries, keys, values = self.project(x, context)
         if context.cache is not None:
             keys, values = context.cache.write(self.layer, keys, values)
+        if context.spans:
+            return self.o_proj.run(self.attend_alone(queries, keys, values, context), context)
         return self.o_proj.run(self.attend(queries, keys, values, context.visible), context)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.config import ModelConfig
-from diffusion_core.model.kv_cache import ContextKeys
+from diffusion_core.model.kv_cache import MAX_DECODE_ROWS, ContextKeys, equal_spans
 from diffusion_core.model.layers import ForwardContext, RMSNorm, TransformerLayer
 from diffusion_core.model.packed import PackedMatrix, count_bytes, pack_linears
 from diffusion_core.model.rope import RotaryEmbedding
@@ -83,9 +83,11 @@ class Transformer(nn.Module):
             cache.reserve(cache.length + input_ids.shape[1])
             visible = cache.widen(visible)
         mask = visible if visible.dim() == 3 else visible.unsqueeze(0)
+        is_decoding = len(input_ids) == 1 and input_ids.shape[1] <= MAX_DECODE_ROWS
+        spans = equal_spans(mask[0]) if is_decoding else ()
         mask = mask.to(input_ids.device)
         x = self.embed(input_ids, adapter)
-        context = ForwardContext(self.rope(positions, x.dtype), mask, cache, adapter, slots_from)
+        context = ForwardContext(self.rope(positions, x.dtype), mask, cache, adapter, slots_from, spans)
         for number, layer in enumerate(self.layers):
             if tapped is not None and number in taps:
                 tapped.append(x)

@@ -70,7 +70,7 @@ class Denoiser:
         hidden = self.model(
             torch.tensor([ids], device=device),
             torch.tensor([places], device=device),
-            visible.to(device),
+            visible,
             cache=cache,
             adapter=self.adapter if first_slot is not None else None,
             first_slot=first_slot,
