@@ -5,7 +5,8 @@
 Each item is asked with its descriptive and its lazy instruction, decoded with `verified` from the selection's own text,
 and scored by its tests in the sandbox. ``--reference`` runs prompt and answer through transformers' model in one
 forward: its greedy decoding gives this very answer exactly when its best token after each position is the next one;
-where it is not, the gap between its best logit and ours is recorded. Lines are appended; a second run goes on.
+where it is not, the gap between its best logit and ours is recorded, and its answer is followed: from its own token on
+our decoder goes on, until its greedy choice agrees with every token. Lines are appended; a second run goes on.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ from diffusion_core.engine.models import LoadedModel, assemble
 from diffusion_core.eval.dataset import read_dataset
 from diffusion_core.eval.editing import EditingOptions, EditingTask, make_editing
 from diffusion_core.eval.sandbox import run_program
-from diffusion_core.requests import FinishReason
+from diffusion_core.requests import EditRequest, FinishReason
+from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
+from diffusion_core.sampling.drafts import LookupDraft
+from diffusion_core.sampling.sequence import DecodingSequence
+from diffusion_core.sampling.stop import FenceRule
 
 
 def answer(model: LoadedModel, task: EditingTask, reference: Any) -> dict[str, Any]:
@@ -55,9 +60,35 @@ def answer(model: LoadedModel, task: EditingTask, reference: Any) -> dict[str, A
         "prompt_tokens": num_prompt, "seconds": time.perf_counter() - started,
     }  # fmt: skip
     if reference is not None:
-        end = num_prompt + result.num_tokens
-        row["reference"] = check_reference(reference, tokens[:num_prompt], tokens[num_prompt:end])
+        prompt, answered = tokens[:num_prompt], tokens[num_prompt : num_prompt + result.num_tokens]
+        row["reference"] = check_reference(reference, prompt, answered)
+        if not row["reference"]["same"]:
+            row["reference_text"] = follow_reference(model, request, reference, prompt, answered, budget)
     return row
+
+
+def follow_reference(
+    model: LoadedModel, request: EditRequest, reference: Any, prompt: list[int], answered: list[int], budget: int
+) -> str:
+    """transformers' own greedy answer: at each token where it decides otherwise, its token is taken."""
+    while not (found := check_reference(reference, prompt, answered))["same"]:
+        forced = [*answered[: found["index"]], found["token"]]
+        cache, _ = model.prefix_cache.take(prompt + forced, budget)
+        sequence = DecodingSequence(model.denoiser, prompt + forced, cache, num_prompt=len(prompt + forced))
+        fence = model.encoder.format.fence
+        task = DecodingTask(
+            max_tokens=max(1, budget - len(forced)),
+            stop_rules=(FenceRule(fence(request)),) if fence else (),
+            stop_token_ids=model.stop_token_ids, banned_token_ids=model.banned_token_ids,
+        )  # fmt: skip
+        decoder = BlockDecoder(model.denoiser, model.tokenizer, sequence, task, [LookupDraft(prompt + forced)])
+        for _ in decoder.run():
+            pass
+        answered = forced + sequence.answer[: decoder.answer.num_tokens]
+    text: str = model.tokenizer.decode(answered, skip_special_tokens=True)
+    if fence := model.encoder.format.fence:
+        text = text.split("\n" + fence(request), maxsplit=1)[0] + "\n"
+    return text
 
 
 def main() -> None:
@@ -84,6 +115,8 @@ def main() -> None:
             row["supported"] = asyncio.run(run_program(task.render_reference())).passed
             row |= answer(model, task, reference)
             row["passed"] = asyncio.run(run_program(task.render_program(row["text"]))).passed
+            theirs = row.get("reference_text", row["text"])
+            row["reference_passed"] = asyncio.run(run_program(task.render_program(theirs))).passed
             out.write(json.dumps(row) + "\n")
             out.flush()
     summarise(args.out)
@@ -97,6 +130,8 @@ def summarise(path: Path) -> None:
         if scored:
             passed = sum(row["passed"] for row in scored)
             print(f"{kind}: {passed} of {len(scored)} pass, pass@1 {passed / len(scored):.3f}")
+            if "reference" in scored[0]:
+                print(f"  transformers' greedy: {sum(row['reference_passed'] for row in scored)} pass")
     for name, part in (("all", rows), ("under 20 % of lines changed", [r for r in rows if r["changed_lines"] < 0.2])):
         if part:
             rate = sum(row["tokens"] for row in part) / sum(row["nfe"] for row in part)

@@ -86,7 +86,8 @@ def check_reference(reference: Any, prompt: list[int], answer: list[int]) -> dic
         logits = reference(ids, logits_to_keep=len(answer) + 1).logits[0, :-1].float()
     for i, token in enumerate(answer):
         if int(logits[i].argmax()) != token:
-            return {"same": False, "index": i, "gap": float(logits[i].max() - logits[i][token])}
+            best = int(logits[i].argmax())
+            return {"same": False, "index": i, "token": best, "gap": float(logits[i].max() - logits[i][token])}
     return {"same": True}
 
 
