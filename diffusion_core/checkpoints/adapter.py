@@ -144,9 +144,7 @@ def _read_metadata(path: Path, config: ModelConfig) -> DrafterMetadata:
             raise CheckpointError(f"{path}: mask_token_id {mask} is outside the vocabulary of {config.vocab_size}")
         return GatedAdapterMetadata(rank=values["rank"], alpha=float(values["alpha"]), mask_token_id=mask)
     if kind == DrafterKind.DRAFT_HEAD:
-        _check_keys(
-            path, values, {"num_layers": int, "tap_layers": list, "vocabulary_size": int}, {"num_steps": int}
-        )
+        _check_keys(path, values, {"num_layers": int, "tap_layers": list, "vocabulary_size": int}, {"num_steps": int})
         taps = values["tap_layers"]
         if not taps or not all(type(tap) is int and 0 <= tap <= config.num_layers for tap in taps):
             raise CheckpointError(f"{path}: tap_layers is {taps!r}, numbers from 0 to {config.num_layers} expected")

@@ -103,8 +103,9 @@ def corrupt_edit(
     zeros = torch.zeros(num_rows, dtype=torch.long, device=x_0.device)
     canvas = _Canvas(x_0.clone(), zeros, zeros.clone(), zeros.clone())
     for _ in range(int(budget.max()) if num_rows else 0):
-        costs = canvas.costs()
-        fits = costs <= (budget - canvas.bound).unsqueeze(-1)
+        left = (budget - canvas.bound).unsqueeze(-1)
+        # An insertion that takes a pad's place is free, yet with nothing left no deletion would ever stand alone.
+        fits = (canvas.costs() <= left) & (left > 0)
         _apply_one(canvas, fits, replacements.to(x_0.device), pad_id, generator)
     return EditedTokens(canvas.tokens, canvas.num_edits, canvas.bound)
 

@@ -82,13 +82,14 @@ def pairwise_inverse_distance(states: torch.Tensor, num_states: torch.Tensor | N
 
 
 def surrogate_to_go(states: torch.Tensor, num_states: torch.Tensor) -> torch.Tensor:
-    """What each step still adds to the surrogate of eq. 11: float32 [N, S - 1] for ``states`` [N, S, L].
+    """What each step and those after it add to the surrogate of eq. 11: float32 [N, S - 1] for ``states`` [N, S, L].
 
-    Entry k sums 1 / d_Lev over the pairs whose later state comes after step k, divided by the number of all pairs of
-    the trajectory, so entry 0 is eq. 11 itself. A decision can change only what lies behind it, hence the progressive
-    form: the first steps answer for the whole length, the last ones only for the end.
+    Entry k sums 1 / d_Lev over the pairs whose later state comes after step k. A decision can change only what lies
+    behind it, hence the progressive form: the first steps answer for the whole length, the last only for the end.
+
+    Differs:
+        The sum over the pairs, not their mean. With the mean a step more adds pairs to the denominator: two steps of
+        15 tokens and 1 would cost more than four steps of 4, and wandering far from where it was would pay.
     """
-    inverse = pairwise_inverse_distance(states, num_states)
-    by_later = inverse.sum(-1)[:, 1:]  # what each step adds: pairs of the state it makes with all before
-    num_pairs = (num_states * (num_states - 1) / 2).clamp_min(1).unsqueeze(-1)
-    return by_later.flip(-1).cumsum(-1).flip(-1) / num_pairs
+    by_later = pairwise_inverse_distance(states, num_states).sum(-1)[:, 1:]
+    return by_later.flip(-1).cumsum(-1).flip(-1)

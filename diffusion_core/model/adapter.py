@@ -71,6 +71,14 @@ class GatedAdapter(nn.Module):
         copy_tensors(self.named_tensors(), tensors, "adapter")
 
     @torch.no_grad()
+    def start(self, generator: torch.Generator) -> None:
+        """Values to begin training with: the deltas are zero, and the first gradient already reaches every ``up``."""
+        for down in self._down.values():
+            down.copy_(torch.randn(down.shape, generator=generator) * down.shape[1] ** -0.5)
+        for up in self._up.values():
+            up.zero_()
+
+    @torch.no_grad()
     def randomise(self, generator: torch.Generator, scale: float = 0.02) -> None:
         """Draw every tensor from a normal distribution: for tests, and to begin training from noise."""
         for parameter in self.parameters():

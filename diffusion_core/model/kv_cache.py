@@ -27,7 +27,7 @@ def round_up(n: int, step: int) -> int:
 
 
 def equal_spans(visible: torch.Tensor) -> tuple[tuple[int, int, int], ...]:
-    """Runs of rows that need the same number of keys: (start, stop, keys), from the mask bool [T, S] of a decoding round.
+    """Runs of rows that need the same number of keys, (start, stop, keys), from a round's mask bool [T, S].
 
     A row needs the keys up to the last one it sees, rounded up to :data:`KEY_BUCKET`; that depends on its own place
     only, not on the rows behind it.

@@ -14,7 +14,6 @@ from diffusion_core.model.kv_cache import ContextKeys
 from diffusion_core.model.rope import rotate
 
 
-
 @dataclass(frozen=True, slots=True)
 class ForwardContext:
     """What all layers of one forward share.

@@ -101,7 +101,9 @@ def test_wrong_metadata_is_named(folder: Path, changes: dict[str, object], messa
 
 
 def test_a_tap_beyond_the_last_layer_is_refused(tmp_path: Path) -> None:
-    save_drafter(tmp_path / "h", DraftHeadMetadata(num_layers=1, tap_layers=(3,), vocabulary_size=64), {"x": torch.zeros(1)})
+    save_drafter(
+        tmp_path / "h", DraftHeadMetadata(num_layers=1, tap_layers=(3,), vocabulary_size=64), {"x": torch.zeros(1)}
+    )
     with pytest.raises(CheckpointError, match=r"tap_layers is \[3\], numbers from 0 to 2 expected"):
         load_drafter(tmp_path / "h", CONFIG)
 

@@ -8,8 +8,7 @@ from helpers.tiny_models import SHAPES, VOCAB_SIZE, tiny_adapter, tiny_transform
 
 from diffusion_core.errors import CheckpointError
 from diffusion_core.model.adapter import GatedAdapter
-from diffusion_core.model.kv_cache import KVCache
-from diffusion_core.model.kv_cache import with_cache
+from diffusion_core.model.kv_cache import KVCache, with_cache
 from diffusion_core.model.masks import block_causal, causal, causal_context
 
 
