@@ -70,9 +70,7 @@ def tiny_adapter(config: ModelConfig, seed: int = 1, mask_token_id: int | None =
 def tiny_draft_head(base: Transformer, seed: int = 2, num_steps: int = 2) -> DraftHead:
     """A random draft head of one layer that taps the first layer's input and the last layer's output."""
     config = base.config
-    head = DraftHead(
-        config, num_layers=1, tap_layers=(0, config.num_layers), vocabulary_size=200, num_steps=num_steps
-    )
+    head = DraftHead(config, num_layers=1, tap_layers=(0, config.num_layers), vocabulary_size=200, num_steps=num_steps)
     head.randomise(torch.Generator().manual_seed(seed), scale=0.2)
     head.bind(base)
     return head.eval().requires_grad_(False)
