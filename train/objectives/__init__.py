@@ -1,0 +1,1 @@
+"""Objectives: what one training step minimises, a stage of the recipe each."""
