@@ -63,7 +63,9 @@ def word_instruction(wordings: Sequence[str], slots: Mapping[str, str], generato
 
 def quote_code(code: str, quote: str) -> str:
     """Code inside prose; what would be read as prose or contains the quote gets backticks, whatever was asked."""
-    if not quote and _BARE_CODE.fullmatch(code):
+    # Single quotes would turn a number or None into a text.
+    is_value = code in ("None", "True", "False") or code[:1].isdigit()
+    if _BARE_CODE.fullmatch(code) and (not quote or (quote == "'" and is_value)):
         return code
     chosen = "`" if not quote or quote in code else quote
     return code if "`" in code else f"{chosen}{code}{chosen}"

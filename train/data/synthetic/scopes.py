@@ -128,5 +128,5 @@ def body_without_docstring(node: Function) -> list[ast.stmt]:
 
 
 def is_test(function: Function) -> bool:
-    """Whether the function is a test: nothing else in the code says what its numbers and conditions should be."""
-    return function.name.startswith("test")
+    """Whether the function is a part of a test: nothing else says what its numbers and conditions should be."""
+    return function.name.lower().startswith(("test", "setup", "teardown", "set_up", "tear_down"))

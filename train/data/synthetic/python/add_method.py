@@ -58,7 +58,13 @@ def propose_method(source: PythonSource, generator: Random) -> Iterator[Proposal
     for function in functions:
         owner = source.class_of(function)
         described = _describe(source, function)
-        if owner is None or described is None or function.decorator_list or len(owner.body) < 3:
+        if (
+            owner is None
+            or function.name == "__init__"
+            or described is None
+            or function.decorator_list
+            or len(owner.body) < 3
+        ):
             continue
         used = any(node.attr == function.name for node in source.nodes(ast.Attribute))
         if any(node.id == function.name for node in source.nodes(ast.Name)):

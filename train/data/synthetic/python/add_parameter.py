@@ -8,7 +8,7 @@ from random import Random
 
 from train.data.synthetic.patches import Patch
 from train.data.synthetic.proposal import Proposal, Rewrite
-from train.data.synthetic.python.calls import calls_of
+from train.data.synthetic.python.calls import CALLEES_OWN, calls_of
 from train.data.synthetic.python.infer_type_hints import literal_type
 from train.data.synthetic.python_source import Function, PythonSource
 from train.data.synthetic.scopes import is_test, parameters, walk_own
@@ -43,7 +43,9 @@ NamedLiteral = tuple[str, ast.expr, Patch]
 def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
     """Literals that a keyword or an assignment names."""
     functions = [
-        function for function in source.functions if not is_test(function) and not function.name.startswith("__")
+        function
+        for function in source.functions
+        if not is_test(function) and not function.name.startswith("__") and not function.decorator_list
     ]
     generator.shuffle(functions)
     for function in functions:
@@ -56,7 +58,7 @@ def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
                 if isinstance(node, ast.Name) and not (patch.text == "" and node.id == name)
             }
             place = _end_of_parameters(source, function)
-            if name in taken or place is None or len(name) < 3:
+            if name in taken or place is None or len(name) < 3 or name in CALLEES_OWN:
                 continue
             proposal = _with_parameter(source, function, (name, value, patch), place, generator)
             if proposal is not None:

@@ -6,6 +6,12 @@ import ast
 
 from train.data.synthetic.python_source import Function, PythonSource
 
+# Keywords whose value belongs to the call itself: nobody makes them a parameter or a constant.
+CALLEES_OWN = frozenset({
+    "action", "check", "dest", "help", "maxsplit", "metavar", "name", "nargs", "match", "reason", "stacklevel", "flags",
+    "text", "type", "shell", "msg", "title", "label", "key", "id", "default", "indent", "axis", "dim",
+})  # fmt: skip
+
 
 def calls_of(source: PythonSource, function: Function) -> list[ast.Call] | None:
     """All calls, by name for functions of the module and by ``self.name`` for methods.

@@ -27,7 +27,13 @@ def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
         uses = [node for node in source.nodes(ast.Name) if node.id == name and isinstance(node.ctx, ast.Load)]
         text = source.segment(statement.value)
         in_functions = [source.function_of(node) for node in uses]
-        if not 1 <= len(uses) <= 3 or None in in_functions or len(text) > 60 or "\n" in text:
+        if (
+            not 1 <= len(uses) <= 3
+            or None in in_functions
+            or len(text) > 60
+            or "\n" in text
+            or text.startswith(('"""', "'''"))
+        ):
             continue
         if any(source.segment(node) != name or source.is_in_fstring(node) for node in uses):
             continue

@@ -11,7 +11,7 @@ from train.data.synthetic.proposal import Proposal, Rewrite
 from train.data.synthetic.python.add_import import import_patch
 from train.data.synthetic.python.infer_type_hints import literal_type
 from train.data.synthetic.python_source import Function, PythonSource
-from train.data.synthetic.scopes import body_without_docstring
+from train.data.synthetic.scopes import docstring_of
 
 WORDINGS = (
     "Make {name} a dataclass",
@@ -36,7 +36,12 @@ def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
         if node.bases or node.keywords or node.decorator_list:
             continue
         makers = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
-        if len(makers) != 1 or makers[0].decorator_list or source.has_comment(source.lines(makers[0])):
+        if (
+            len(makers) != 1
+            or makers[0].decorator_list
+            or source.has_comment(source.lines(makers[0]))
+            or docstring_of(makers[0])
+        ):
             continue
         fields = _fields(source, makers[0])
         if not fields:
@@ -64,7 +69,7 @@ def _fields(source: PythonSource, maker: Function) -> list[str]:
         return []
     names = [argument.arg for argument in arguments.args[1:]]
     stored: list[str] = []
-    for statement in body_without_docstring(maker):
+    for statement in maker.body:
         match statement:
             case ast.Assign(targets=[ast.Attribute(value=ast.Name(id="self"), attr=attr)], value=ast.Name(id=value)):
                 if attr != value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from random import Random
 
@@ -11,13 +12,29 @@ from train.data.synthetic.proposal import Proposal, Rewrite
 from train.data.synthetic.python.dataclass_conversion import WORDINGS
 from train.data.synthetic.python_source import PythonSource
 
+_OPTION_WORDINGS = (
+    "Make {name} a dataclass with {decorator}",
+    "Convert {name} to a dataclass: {decorator}",
+    "use {decorator}",
+    "{name} should be a dataclass ({decorator})",
+    "Replace the __init__ of {name} with {decorator} and fields",
+    "Turn {name} into a {decorator} with the fields {fields_text}",
+    "Use {decorator} instead of the hand-written __init__ in {name}",
+    "{name} only holds data; decorate it with {decorator}",
+    "Get rid of the boilerplate in {name} with {decorator}",
+)
+
 
 def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
     """Plain dataclasses without bases, whose fields stand together and have simple defaults."""
     classes = source.classes
     generator.shuffle(classes)
     for node in classes:
-        if node.bases or node.keywords or [ast.unparse(part) for part in node.decorator_list] != ["dataclass"]:
+        if node.bases or node.keywords or len(node.decorator_list) != 1:
+            continue
+        decorator = source.segment(node.decorator_list[0])
+        is_plain = decorator in ("dataclass", "dataclasses.dataclass")
+        if not is_plain and not re.fullmatch(r"(dataclasses\.)?dataclass\([\w=, ]+\)", decorator):
             continue
         fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
         has_makers = any(
@@ -31,11 +48,15 @@ def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
         span = source.block_lines([*fields])
         typed = generator.random() < 0.7
         body = _maker(source, fields, source.indent(fields[0]), typed=typed)
-        decorator = source.line_of(source.start(node.decorator_list[0]))
+        line = source.line_of(source.start(node.decorator_list[0]))
         yield Proposal(
-            patches=(Patch(decorator.start, decorator.end, ""), Patch(span.start, span.end, body)),
-            wordings=WORDINGS,
-            slots={"name": node.name, "fields_text": ", ".join(ast.unparse(field.target) for field in fields)},
+            patches=(Patch(line.start, line.end, ""), Patch(span.start, span.end, body)),
+            wordings=WORDINGS if is_plain else _OPTION_WORDINGS,
+            slots={
+                "decorator": f"@{decorator}",
+                "name": node.name,
+                "fields_text": ", ".join(ast.unparse(field.target) for field in fields),
+            },
             is_restored=True,
         )
 

@@ -10,6 +10,7 @@ from random import Random
 from train.data.synthetic.naming import split_words
 from train.data.synthetic.patches import Patch
 from train.data.synthetic.proposal import Proposal, Rewrite
+from train.data.synthetic.python.calls import CALLEES_OWN
 from train.data.synthetic.python_source import PythonSource
 from train.data.synthetic.scopes import is_test
 
@@ -90,6 +91,8 @@ def _name_from_place(source: PythonSource, node: ast.Constant) -> str | None:
     parent = source.parents[node]
     match parent:
         case ast.keyword(arg=str(name)):
+            if name in CALLEES_OWN:
+                return None
             call = source.parents[parent]
             called = ast.unparse(call.func).split(".")[-1] if isinstance(call, ast.Call) else ""
             if isinstance(node.value, str) and len(node.value.split()) > 2:

@@ -67,7 +67,7 @@ def _describe(source: PythonSource, test: ast.expr) -> tuple[str, str] | None:
     """The exception and its message for a condition; None where it does not say what is wrong."""
     match test:
         case ast.UnaryOp(op=ast.Not(), operand=ast.Name(id=name)):
-            return "ValueError", f"{name} must not be empty"
+            return "ValueError", f"{name} is missing"
         case ast.Compare(left=ast.Name(id=name), ops=[ast.Is()], comparators=[ast.Constant(value=None)]):
             return "ValueError", f"{name} must not be None"
         case ast.Compare(

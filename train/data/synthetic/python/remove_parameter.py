@@ -11,7 +11,7 @@ from train.data.synthetic.patches import Patch
 from train.data.synthetic.proposal import Proposal, Rewrite
 from train.data.synthetic.python.calls import calls_of
 from train.data.synthetic.python_source import Function, PythonSource
-from train.data.synthetic.scopes import docstring_of, parameters
+from train.data.synthetic.scopes import docstring_of, is_test, parameters
 
 _WORDINGS = (
     "Remove the unused parameter {name} of {function}",
@@ -52,7 +52,9 @@ _VALUES = {
 
 def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
     """An unused parameter put in at the end of a signature and passed at the calls, to be removed again."""
-    functions = [function for function in source.functions if not function.name.startswith("__")]
+    functions = [
+        function for function in source.functions if not is_test(function) and not function.name.startswith("__")
+    ]
     generator.shuffle(functions)
     for function in functions:
         calls = calls_of(source, function)

@@ -50,14 +50,28 @@ def plain_super(source: PythonSource, generator: Random) -> Iterator[tuple[ast.A
 
 def emptiness(source: PythonSource, generator: Random) -> Iterator[tuple[ast.AST, Patch, str]]:
     """``len(x) == 0`` for ``not x``."""
+    iterated = _collections(source)
     for node in source.nodes(ast.If):
         match node.test:
-            case ast.UnaryOp(op=ast.Not(), operand=ast.Name(id=name) as operand) if name.endswith(
-                ("s", "list", "queue", "lines")
-            ):
+            case ast.UnaryOp(op=ast.Not(), operand=ast.Name(id=name) as operand) if name in iterated:
                 yield node, source.replace(node.test, f"len({source.segment(operand)}) == 0"), source.segment(node.test)
             case _:
                 continue
+
+
+def _collections(source: PythonSource) -> set[str]:
+    """Names that the file loops over, measures or appends to."""
+    loops: list[ast.For | ast.comprehension] = [*source.nodes(ast.For), *source.nodes(ast.comprehension)]
+    found = {loop.iter.id for loop in loops if isinstance(loop.iter, ast.Name)}
+    for call in source.nodes(ast.Call):
+        match call:
+            case ast.Call(func=ast.Name(id="len"), args=[ast.Name(id=name)]):
+                found.add(name)
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="append" | "extend" | "pop")):
+                found.add(name)
+            case _:
+                continue
+    return found
 
 
 REWRITES = (

@@ -9,7 +9,7 @@ from random import Random
 from train.data.synthetic.patches import Patch
 from train.data.synthetic.proposal import Proposal, Rewrite
 from train.data.synthetic.python_source import Function, PythonSource
-from train.data.synthetic.scopes import walk_own
+from train.data.synthetic.scopes import is_test, walk_own
 
 _RAISED = {
     "open": "OSError",
@@ -69,6 +69,7 @@ def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
         fits = getattr(statement, "value", None) is call and statement is not None and source.has_own_lines(statement)
         if (
             function is None
+            or is_test(function)
             or statement is None
             or guarded
             or not fits
