@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers.tiny_stages import CPU, peaked_denoiser, random_prompts, stage_config
@@ -42,7 +44,10 @@ def test_variants_differ_in_temperature_order_and_block_size() -> None:
     assert len(found) == 9 and found[0] == base
     assert len({v.temperature for v in found}) == 3 and len({v.order for v in found}) == 3
     assert {v.block_size for v in found} == {4, 8, 16}
-    assert len(rollout_variants(base, OrderConfig(pool=40, keep=1))) == 40
+    few = rollout_variants(base, OrderConfig(pool=4, keep=1))
+    assert len({v.order for v in few}) == 3 and len({v.temperature for v in few}) == 3
+    every = rollout_variants(base, OrderConfig(pool=27, keep=1))
+    assert len({(v.order, v.block_size, v.temperature) for v in every}) == 27
 
 
 def test_collected_states_are_those_of_the_rollout() -> None:
@@ -118,8 +123,6 @@ def test_lambda_is_one_over_the_masked_share_of_the_block() -> None:
 
 
 def test_loss_is_eq_9() -> None:
-    from dataclasses import replace
-
     config = stage_config("order_distill")
     objective = build(order=replace(config.order, edit_rate=0.0))
     model = objective.plain.start.model
@@ -145,8 +148,6 @@ def test_loss_is_eq_9() -> None:
 
 
 def test_noise_spares_the_masks_and_has_its_rate() -> None:
-    from dataclasses import replace
-
     objective = build(order=replace(stage_config("order_distill").order, edit_rate=0.3))
     mask_id = objective.plain.start.mask_id
     x_i = torch.randint(40, 120, (50, 40), generator=torch.Generator().manual_seed(0))
@@ -174,8 +175,6 @@ def test_the_pool_survives_a_resume() -> None:
 
 
 def test_the_pool_is_made_anew_when_it_is_due() -> None:
-    from dataclasses import replace
-
     objective = build(order=replace(stage_config("order_distill").order, refresh_every=2))
     model = objective.plain.start.model
     pools = []

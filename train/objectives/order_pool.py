@@ -6,9 +6,8 @@ evidence lower bound filters the pool; what is kept is stored as tensors, so tha
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -81,21 +80,25 @@ def partition_from_starts(starts: torch.Tensor) -> Partition:
 
 
 def rollout_variants(base: RolloutSettings, config: OrderConfig) -> list[RolloutSettings]:
-    """``config.pool`` ways to answer: temperatures, orders and block sizes (half, whole, double), all combined.
+    """``config.pool`` ways to answer, by temperature, order and block size (whole, half, double).
 
-    The first is the serving decoder's own.
+    The first is the serving decoder's own. The others run through the combinations like a Latin square, so that even
+    a few of them differ in everything.
     """
-    size = base.block_size
-    ways = itertools.product(
-        (Order.CONFIDENCE, Order.LEFT_TO_RIGHT, Order.RANDOM), (size, max(1, size // 2), 2 * size), config.temperatures
-    )
-    every = [
-        RolloutSettings(block_size=b, tau=base.tau, tau_low=base.tau_low, temperature=t, order=o) for o, b, t in ways
-    ]
-    # Spread over the combinations instead of taking the first ones, which would all be of one order.
-    step = max(1, len(every) // config.pool)
-    chosen = [every[(i * step) % len(every)] for i in range(config.pool)]
-    return [base, *chosen[1:]]
+    orders = (Order.CONFIDENCE, Order.LEFT_TO_RIGHT, Order.RANDOM)
+    sizes = (base.block_size, max(1, base.block_size // 2), 2 * base.block_size)
+    num_temperatures = len(config.temperatures)
+    variants = [base]
+    for number in range(1, config.pool):
+        row, column = divmod(number, num_temperatures)
+        variant = replace(
+            base,
+            temperature=config.temperatures[column],
+            order=orders[(column + row) % 3],
+            block_size=sizes[(2 * column + row + row // 3) % 3],
+        )
+        variants.append(variant)
+    return variants
 
 
 @torch.no_grad()

@@ -132,12 +132,18 @@ def _read_before_written(block: list[ast.stmt], known: set[str]) -> list[str]:
             for node in ast.walk(part.target)
             if isinstance(node, ast.Name)
         }
-        for name in sorted(loaded_names(ast.walk(statement))):
+        for name in _loads_in_order(statement):
             if name in known and name not in own and name not in inner:
                 needed[name] = None
         if isinstance(statement, ast.Assign | ast.AnnAssign):
             own |= stored_names(ast.walk(statement))
     return list(needed)
+
+
+def _loads_in_order(statement: ast.stmt) -> list[str]:
+    """The names that the statement reads, as they appear in the text."""
+    loads = [node for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    return [node.id for node in sorted(loads, key=lambda node: (node.lineno, node.col_offset))]
 
 
 def _is_about(block: list[ast.stmt], output: str) -> bool:
