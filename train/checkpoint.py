@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -247,7 +248,10 @@ def _load_shards(folder: Path, targets: dict[str, Any], world: World) -> None:
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.state_dict_loader import load
 
-    load(targets, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=world.size == 1)
+    with warnings.catch_warnings():
+        # torch warns that a single process is a single process.
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        load(targets, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=world.size == 1)
 
 
 def clear_drafts(folder: Path) -> None:

@@ -200,8 +200,8 @@ class AdaptConfig:
     how many carry edit noise (substituted, shifted or lookup drafts, or an edit's original); ``offset_decay``:
     weight of offset k is ``offset_decay ** k``; ``distill_weight``: share of the loss that comes from the base's own
     distribution; ``vocabulary``: the head is cut to the most frequent tokens (0: whole).
-    ``edit_rank``, ``edit_alpha``, ``edit_weight``, ``changed_weight``: the adapter on the clean path that learns to
-    edit (0: none), its share of a joint loss, and the weight of changed tokens over copied ones.
+    ``edit_rank``, ``edit_alpha``, ``changed_weight``: the adapter on the clean path that learns to edit (0: none), and
+    the weight of changed tokens over copied ones.
     """
 
     rank: int = 32
@@ -217,7 +217,6 @@ class AdaptConfig:
     vocabulary: int = 0
     edit_rank: int = 0
     edit_alpha: float = 32.0
-    edit_weight: float = 1.0
     changed_weight: float = 4.0
 
     def __post_init__(self) -> None:

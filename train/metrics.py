@@ -6,7 +6,9 @@ checkpoint are removed before the run goes on, so that every step stands there o
 
 from __future__ import annotations
 
+import io
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,10 +56,14 @@ def average(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
 
 
 class MetricsFile:
-    """Appends records to ``metrics.jsonl``; each line is complete once written."""
+    """Appends records to ``metrics.jsonl``; each line is complete once written.
+
+    Where the disk is full, lines wait in memory and are written with a later one: a run does not end for a figure.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / METRICS_FILE
+        self._waiting: list[str] = []
 
     def cut_after(self, step: int) -> None:
         """Remove the records behind ``step`` and a last line that a kill left incomplete."""
@@ -66,11 +72,25 @@ class MetricsFile:
         kept = [record for record in read_metrics(self.path.parent) if record["step"] <= step]
         write_file(self.path, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
-    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Append one record."""
-        line = json.dumps({"kind": kind, "step": step, **values}) + "\n"
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line)
+    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> bool:
+        """Append one record and those that wait; whether the disk took them."""
+        self._waiting.append(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                _write_whole(file, "".join(self._waiting).encode())
+        except OSError:
+            if self.path.exists():
+                os.truncate(self.path, size)  # half a line would spoil the next one
+            return False
+        self._waiting = []
+        return True
+
+
+def _write_whole(file: io.FileIO, content: bytes) -> None:
+    """Write all of ``content``: a disk that is nearly full takes a part and raises at the next call."""
+    while content:
+        content = content[file.write(content) :]
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

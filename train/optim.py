@@ -92,7 +92,8 @@ class MasterOptimizer:
 
     def squared_norm(self) -> torch.Tensor:
         """Sum of squares of this process's gradients, a float32 scalar."""
-        return torch.stack([gradient.float().square().sum() for gradient in self.gradients()]).sum()
+        norms = torch._foreach_norm([gradient.float() for gradient in self.gradients()])
+        return torch.stack(norms).square().sum()
 
     def scale_gradients(self, factor: float) -> None:
         """Multiply every gradient."""
@@ -109,10 +110,10 @@ class MasterOptimizer:
     @torch.no_grad()
     def write_parameters(self) -> None:
         """Copy the masters into the parameters they belong to (nothing happens where they share memory)."""
-        for name, parameter in self.parameters.items():
-            local, master = local_tensor(parameter), self.masters[name]
-            if local.data_ptr() != master.data_ptr():
-                local.copy_(master)
+        pairs = [(local_tensor(parameter), self.masters[name]) for name, parameter in self.parameters.items()]
+        apart = [(local, master) for local, master in pairs if local.data_ptr() != master.data_ptr()]
+        if apart:
+            torch._foreach_copy_([local for local, _ in apart], [master for _, master in apart])
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Everything a resumed run needs, by name: ``master.NAME``, ``exp_avg.NAME``, ``exp_avg_sq.NAME``.

@@ -27,7 +27,7 @@ from train.config import (
     TrainConfig,
 )
 
-# Halves of the paper's 80 / 20 split between mask corruption and both corruptions together (3.1).
+# The paper's 80 / 20 split between mask corruption and both corruptions together (3.1).
 MASK_SHARE = 0.8
 INFILL_KINDS = ("infill_line", "infill_lines", "infill_span", "infill_node", "infill_end")
 EDIT_KINDS = ("edit_commit", "edit_synthetic")
@@ -160,21 +160,54 @@ def on_cpu(config: TrainConfig) -> TrainConfig:
 
 def tiny_cpu() -> TrainConfig:
     """The paper's whole recipe on a tiny model and the synthetic grammar: minutes on two CPU cores (four stages)."""
+    shape = ShapeConfig(
+        hidden_size=64,
+        intermediate_size=160,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=16,
+        max_position_embeddings=512,
+    )
     return TrainConfig(
         recipe="tiny_cpu",
         objective="mask_stage",
         data=DataConfig(source="grammar", sequences=32, max_tokens=96, held_out_sequences=64),
-        model=ModelSettings(block_size=16, shape=ShapeConfig(
-            hidden_size=96, intermediate_size=256, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=24,
-            max_position_embeddings=512,
-        )),
+        model=ModelSettings(block_size=16, shape=shape),
         noise=NoiseConfig(block_min=4, block_max=16),
-        order=OrderConfig(pool=6, keep=2, elbo_samples=4, pool_sequences=128),
-        on_policy=OnPolicyConfig(verifier="exact", rollouts=4),
-        optim=OptimConfig(learning_rate=2e-3),
+        order=OrderConfig(pool=4, keep=2, elbo_samples=4, pool_sequences=256),
+        # What a wrong answer costs against what a denoising step costs: the first has to weigh more.
+        on_policy=OnPolicyConfig(verifier="exact", rollouts=4, verifier_weight=4.0, length_weight=1.0),
+        optim=OptimConfig(learning_rate=3e-3),
         schedule=ScheduleConfig(shape="cosine", warmup_steps=20),
-        budget=BudgetConfig(steps=600, evaluate_every=200, log_every=5),
-    )  # fmt: skip
+        budget=BudgetConfig(steps=480, evaluate_every=120),
+    )
+
+
+def _tiny_stages() -> list[TrainConfig]:
+    first = tiny_cpu()
+    edit = replace(
+        first,
+        objective="edit_stage",
+        optim=replace(first.optim, learning_rate=2e-3),
+        schedule=replace(first.schedule, warmup_steps=10),
+        budget=BudgetConfig(steps=round(first.budget.steps * (1 - MASK_SHARE) / MASK_SHARE), evaluate_every=40),
+    )
+    order = replace(
+        edit,
+        objective="order_distill",
+        optim=replace(first.optim, learning_rate=5e-4),
+        budget=BudgetConfig(steps=60, evaluate_every=20),
+    )
+    policy = replace(
+        order,
+        objective="on_policy",
+        data=replace(first.data, sequences=8),
+        optim=replace(first.optim, learning_rate=5e-4, beta2=0.99),
+        schedule=replace(first.schedule, shape="constant", warmup_steps=10),
+        budget=BudgetConfig(steps=70, evaluate_every=10),
+    )
+    return [first, edit, order, policy]
 
 
 def from_scratch() -> TrainConfig:
@@ -227,23 +260,7 @@ def plan(name: str) -> list[Stage]:
         configs = [first, edit_stage(), order_distill(), on_policy()]
         return _as_stages(name, configs, (0.6, 0.15, 0.1, 0.15))
     if name == "tiny_cpu":
-        slower = replace(first.schedule, shape="constant", warmup_steps=10)
-        edit = replace(
-            first,
-            objective="edit_stage",
-            optim=replace(first.optim, learning_rate=1e-3),
-            budget=replace(first.budget, steps=round(first.budget.steps * (1 - MASK_SHARE) / MASK_SHARE)),
-        )
-        order = replace(edit, objective="order_distill", optim=replace(first.optim, learning_rate=5e-4))
-        policy = replace(
-            order,
-            objective="on_policy",
-            data=replace(first.data, sequences=8),
-            optim=replace(first.optim, learning_rate=1e-4, beta2=0.99),
-            schedule=slower,
-            budget=BudgetConfig(steps=100, evaluate_every=25),
-        )
-        return _as_stages(name, [first, edit, order, policy], (0.45, 0.15, 0.15, 0.25))
+        return _as_stages(name, _tiny_stages(), (0.45, 0.15, 0.15, 0.25))
     return [Stage(name=first.objective, config=first, time_share=1.0)]
 
 

@@ -9,15 +9,18 @@ other orders, and blocks that start from a draft instead of masks.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 
 from diffusion_core.diffusion.losses import ban_mask_token
 from diffusion_core.diffusion.trajectory import Trajectory
 from diffusion_core.errors import ConfigError
+from diffusion_core.model.transformer import Transformer
 from diffusion_core.sampling.evaluate import Denoiser
 from diffusion_core.sampling.parallel import MAX_REOPENINGS
 from train.objectives.block_rows import AnswerBatch, BlockRows, Partition, check_contract
@@ -95,6 +98,28 @@ class AnswerRollout:
     num_steps: torch.Tensor
     has_stopped: torch.Tensor
     blocks: list[BlockRollout]
+
+
+@contextmanager
+def evaluating(model: Transformer) -> Iterator[None]:
+    """Evaluation mode, with a model that is divided among processes held whole by each of them.
+
+    Rollouts of different processes take different numbers of forwards; a forward that had to gather weights would
+    wait for a partner that has already finished.
+    """
+    was_training, parts = model.training, [part for part in model.modules() if isinstance(part, FSDPModule)]
+    model.eval()
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            # The root's weights stay whole between forward and backward in training, too (train/distributed.py).
+            part.set_reshard_after_forward(part is not model, recurse=False)
+            part.reshard()
+        model.train(was_training)
 
 
 def active_rows(contexts: Sequence[torch.Tensor], slots: torch.Tensor, pad_id: int) -> BlockRows:

@@ -155,6 +155,20 @@ def _from_plain(kind: Any, value: Any, path: str) -> Any:
     raise ConfigError(f"{path} is {TYPE_NAMES.get(kind, str(kind))}, and {value!r} is not")
 
 
+def _complete(kind: Any, stored: dict[str, Any]) -> dict[str, Any]:
+    """Stored values with the defaults of fields that they lack, without fields that ``kind`` does not know."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if dataclasses.is_dataclass(default):
+            values[field.name] = _complete(type(default), stored.get(field.name, {}))
+        elif field.name in stored:
+            values[field.name] = stored[field.name]
+        elif default is not dataclasses.MISSING:
+            values[field.name] = list(default) if isinstance(default, tuple) else default
+    return values
+
+
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """Leaf values by dotted name."""
     leaves: dict[str, Any] = {}
@@ -166,12 +180,15 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def list_differences(old: Any, new: Any, ignored: Sequence[str] = ()) -> list[str]:
+def list_differences(stored: dict[str, Any], new: Any, ignored: Sequence[str] = ()) -> list[str]:
     """``field: old value -> new value`` of every leaf that differs; names that begin with an ``ignored`` do not count.
 
-    A field that the old record lacks (it is of an older version) counts by its present default.
+    A ``stored`` configuration may be of another version: a field that it lacks counts by its default, one that is no
+    more does not count.
     """
-    before, after = flatten(old), flatten(new)
+    old = _complete(type(new), stored)
+    # An empty dict says no more than its absence beside one with entries.
+    before, after = ({name: value for name, value in flatten(side).items() if value != {}} for side in (old, new))
     names = sorted(name for name in before.keys() | after.keys() if not name.startswith(tuple(ignored)))
     return [
         f"{name}: {before.get(name, 'absent')!r} -> {after.get(name, 'absent')!r}"

@@ -9,13 +9,10 @@ and a resumed run is the uninterrupted run, bit for bit on a CPU.
 from __future__ import annotations
 
 import math
-import random
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -24,6 +21,7 @@ from torch import nn
 from diffusion_core.errors import CheckpointError, ConfigError
 from diffusion_core.model.transformer import Transformer
 from train import checkpoint
+from train.batches import BatchesAhead, seed_everything
 from train.config import TrainConfig
 from train.deadline import Deadline, StopRequest
 from train.distributed import World, gather_into, is_sharded, shard, sum_gradients
@@ -35,7 +33,6 @@ from train.progress import RunDisplay, format_seconds
 from train.settings import to_json
 from train.throughput import FlopMeter, Rates, measure_peak
 
-BATCHES_AHEAD = 2
 STATE_FOLDER, CHECKPOINT_FOLDER = "state", "checkpoint"
 
 
@@ -98,6 +95,7 @@ class Trainer:
         self._progress_at_start, self._last_save = 0.0, time.monotonic()
         self._last_evaluated, self._saved_step = -1, -1
         self._figures: dict[str, float] = {}
+        self._metrics_wait = False
 
     def resume(self) -> int:
         """Go on from the state in the folder; returns its step.
@@ -129,7 +127,7 @@ class Trainer:
         self.peak_flops = measure_peak(device, dtype)
         self.peak_dtype = str(dtype).removeprefix("torch.")
         with self._display, ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
-            batches = _BatchesAhead(self.objective, self._world, self.config, pool)
+            batches = BatchesAhead(self.objective, self._world, self.config, pool)
             try:
                 if self._saved_step < 0:
                     # Finds out at once whether the disk takes a save, and what one costs.
@@ -142,7 +140,7 @@ class Trainer:
                 batches.close()
         return Outcome(step=self.state.step, reason=reason, figures=self._figures)
 
-    def _train(self, batches: _BatchesAhead) -> str:
+    def _train(self, batches: BatchesAhead) -> str:
         budget = self.config.budget
         is_out_of_time = bool(self._world.sum([float(not self._deadline.has_room_for_step())])[0])
         while self.state.step < budget.steps:
@@ -161,10 +159,10 @@ class Trainer:
             is_out_of_time = sums.is_out_of_time
         return "done"
 
-    def _step(self, batches: _BatchesAhead) -> tuple[_StepSums, float]:
+    def _step(self, batches: BatchesAhead) -> tuple[_StepSums, float]:
         """One optimiser step; the weights move only if everything was finite."""
         config, step = self.config, self.state.step
-        _seed_everything(derive_seed(config.seed, "step", step, self._world.rank))
+        seed_everything(derive_seed(config.seed, "step", step, self._world.rank))
         self.model.train()
         outputs: list[LossOutput] = []
         with self._flops.watch(step) as counter:
@@ -262,7 +260,7 @@ class Trainer:
             record = self._figures | rates | {"mfu": mfu, "seconds": self.state.seconds}
             record |= average(self._world.sum_by_name(self._sums.take()))
             if self._world.is_main:
-                self._metrics.write(STEP, step, record)
+                self._write_metrics(STEP, record)
         left = min((total - step) / rates["steps_per_second"], self._deadline.left)
         self._display.show_step(step, self._figures["loss"], rates, left, mfu)
 
@@ -284,12 +282,12 @@ class Trainer:
             return
         start = time.monotonic()
         model = self._whole()
-        _seed_everything(derive_seed(self.config.seed, "evaluate", step))
+        seed_everything(derive_seed(self.config.seed, "evaluate", step))
         error: Exception | None = None
         if self._world.is_main:
             try:
                 figures = self._evaluate_whole(model)
-                self._metrics.write(EVALUATION, step, figures)
+                self._write_metrics(EVALUATION, figures)
                 shown = " · ".join(f"{name} {value:.4g}" for name, value in figures.items() if "/" not in name)
                 self._display.say(f"step {step}: {shown} ({format_seconds(time.monotonic() - start)})")
                 self._figures |= figures
@@ -308,6 +306,12 @@ class Trainer:
         if self._shards:
             model.to("cpu")
         return figures
+
+    def _write_metrics(self, kind: str, values: dict[str, float]) -> None:
+        is_written = self._metrics.write(kind, self.state.step, values)
+        if not is_written and not self._metrics_wait:
+            self._display.say(f"{self._metrics.path} cannot be written now: figures wait in memory", is_warning=True)
+        self._metrics_wait = not is_written
 
     def _whole(self) -> nn.Module:
         """The model in one piece; in a sharded run only the main process's is filled."""
@@ -348,37 +352,3 @@ class Trainer:
                 self.folder / CHECKPOINT_FOLDER, lambda: self._saver(self.folder / CHECKPOINT_FOLDER)
             )
         self._world.agree(error)
-
-
-class _BatchesAhead:
-    """Draws batches on another thread while the device works. Drawing is pure, so nothing is lost with them."""
-
-    def __init__(self, objective: Objective, world: World, config: TrainConfig, pool: ThreadPoolExecutor) -> None:
-        self._draw: Callable[[int, int, int], Any] = objective.draw
-        self._world, self._pool = world, pool
-        self._last = config.budget.steps * config.optim.accumulation - 1
-        self._waiting: dict[int, Future[Any]] = {}
-
-    def take(self, number: int) -> Any:
-        """Batch ``number``; the next ones are begun."""
-        for ahead in range(number, min(number + BATCHES_AHEAD, self._last) + 1):
-            if ahead not in self._waiting:
-                rank, size = self._world.rank, self._world.size
-                self._waiting[ahead] = self._pool.submit(self._draw, ahead, rank, size)
-        return self._waiting.pop(number).result()
-
-    def close(self) -> None:
-        """Forget what was begun."""
-        for future in self._waiting.values():
-            future.cancel()
-
-
-def _seed_everything(seed: int) -> None:
-    """Seed the global generators that a library may use behind an objective's back."""
-    torch.manual_seed(seed)
-    random.seed(seed)
-    try:
-        import numpy as np
-    except ImportError:
-        return
-    np.random.seed(seed % 2**32)

@@ -1,4 +1,4 @@
-"""Mask corruption has the marginal of eq. 2, its transition that of eq. 8, and forced masks where they are asked for."""
+"""Mask corruption has the marginal of eq. 2, its transition that of eq. 8, forced masks where asked for."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from diffusion_core.errors import ConfigError
 from diffusion_core.model.config import LogitAlignment
 from train.objectives import on_policy
 from train.objectives.denoising import DenoisingObjective
-from train.objectives.on_policy import OnPolicy, leave_one_out, step_log_likelihood
+from train.objectives.on_policy import OnPolicy, leave_one_out, step_log_likelihoods
 from train.objectives.sources import make_sources
 from train.rollout import AnswerRollout
 from train.verifier import Attempt, ExactVerifier
@@ -71,8 +71,8 @@ def likelihood(objective: OnPolicy, rollout: AnswerRollout) -> torch.Tensor:
     denoiser = objective.plain.denoiser(objective.plain.start.model)
     total = torch.zeros(len(rollout.answers))
     with torch.no_grad():
-        for block in rollout.blocks:
-            steps = step_log_likelihood(denoiser, block, objective.settings(denoiser))
+        found = step_log_likelihoods(denoiser, rollout.blocks, objective.settings(denoiser))
+        for block, steps in zip(rollout.blocks, found, strict=True):
             total.index_add_(0, block.samples, steps.sum(-1))
     return total
 

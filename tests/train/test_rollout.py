@@ -15,7 +15,7 @@ from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
 from diffusion_core.sampling.evaluate import Denoiser
 from diffusion_core.sampling.sequence import DecodingSequence, SequenceCache
 from train.grammar import grammar_tokenizer
-from train.objectives.on_policy import step_log_likelihood
+from train.objectives.on_policy import step_log_likelihoods
 from train.rollout import (
     Commit,
     Order,
@@ -131,7 +131,7 @@ def test_log_likelihood_of_a_step_is_that_of_its_decisions() -> None:
     seen: dict[bool, int] = {True: 0, False: 0}
     for seed in range(40):
         block = denoise_block(denoiser, prompt, settings, torch.Generator().manual_seed(seed))
-        found = float(step_log_likelihood(denoiser, block, settings)[0, 0])
+        found = float(step_log_likelihoods(denoiser, [block], settings)[0][0, 0])
         tokens, both = block.states[0, 1], bool(block.commits[0, 0].all())
         wanted = float(probabilities[first, tokens[first]].log())
         other = 1 - first

@@ -1,4 +1,4 @@
-"""Mask and edit stage: noise that does not depend on the batch, eq. 5 and 6 as computed by hand, a served checkpoint."""
+"""Mask and edit stage: noise apart from the batch, eq. 5 and 6 as computed by hand, a checkpoint that is served."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_schedules_by_name(schedule: str) -> None:
 
 
 def test_a_saved_model_is_served_and_trained_on(tmp_path: Path) -> None:
-    model, objective, save = mask_stage.build(stage_config(), CPU)
+    model, _, save = mask_stage.build(stage_config(), CPU)
     save(tmp_path / "checkpoint")
     loaded = load_checkpoint(str(tmp_path / "checkpoint"), dtype=torch.float32, device=CPU)
     contract = loaded.diffusion_config

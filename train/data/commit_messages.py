@@ -73,6 +73,9 @@ _VAGUE = read_words(
     tweak tweaks up update updated updates use various with work working works
     """
 )
+_BEFORE_VERBS = read_words(
+    "don't dont never always properly correctly only also actually explicitly automatically better"
+)
 _TEST_CLAUSE = re.compile(
     r"""
     \s*(?: [,;(+&] | \band\b | \bwith\b | \bplus\b )+ \s*
@@ -135,16 +138,26 @@ def _says_something(subject: str) -> bool:
         or "#" in subject
     ):
         return False
-    if sum(not character.isascii() for character in subject) > 0.05 * len(subject) or not is_verb(words[0].lower()):
+    if sum(not character.isascii() for character in subject) > 0.05 * len(subject) or not _begins_with_verb(words):
         return False
     telling = [word for word in words if word.lower() not in _VAGUE and any(map(str.isalpha, word))]
     return len(telling) >= 2
+
+
+def _begins_with_verb(words: list[str]) -> bool:
+    """Whether the words are an order: a verb, or ``don't``, ``always``, ``properly`` and the like before one."""
+    first = words[0].lower()
+    if first == "do" and words[1].lower() == "not":
+        return is_verb(words[2].lower())
+    return is_verb(words[1].lower()) if first in _BEFORE_VERBS else is_verb(first)
 
 
 def _imperative(subject: str) -> str:
     """The subject with its first word as an order: ``Added``, ``Adds`` and ``Adding`` become ``Add``."""
     word, space, rest = subject.partition(" ")
     lowered = word.lower()
+    if rest.startswith("of "):
+        return subject  # "Handling of ..." is no order
     candidates = [lowered]
     for ending in ("ing", "ied", "ies", "ed", "es", "d", "s"):
         if lowered.endswith(ending):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import IO, Self
 
@@ -54,31 +56,27 @@ def read_commits(git_folder: Path, revision: str = "HEAD") -> Iterator[Commit]:
     Raises:
         CorpusError: git is missing, the folder is no repository, or there is no such revision.
     """
-    process = _start(
-        git_folder, "log", "--no-merges", "--raw", "--no-renames", "--no-abbrev", "--no-color", "--no-ext-diff",
-        "--no-textconv", "--encoding=UTF-8", "--format=%x00%H%x1f%an%x1f%ae%x1f%B%x1f", "--end-of-options",
-        revision, "--",
+    arguments = (
+        "log", "--no-merges", "--raw", "--no-renames", "--no-abbrev", "--no-color", "--no-ext-diff", "--no-textconv",
+        "--encoding=UTF-8", "--format=%x00%H%x1f%an%x1f%ae%x1f%B%x1f", "--end-of-options", revision, "--",
     )  # fmt: skip
-    is_read = False
-    try:
+    with TemporaryFile() as said, _running(git_folder, arguments, said) as process:
         for record in _records(_stdout(process)):
             commit = _parse(record)
             if commit is not None:
                 yield commit
-        is_read = True
-    finally:
-        _stop(process, is_read=is_read)
-    if process.returncode:
-        assert process.stderr is not None
-        said = (process.stderr.read().decode("utf-8", "replace").strip().splitlines() or ["nothing"])[-1]
-        raise CorpusError(f"git log failed for {git_folder}: {said}")
+        if process.wait():
+            said.seek(0)
+            lines = said.read().decode("utf-8", "replace").strip().splitlines() or ["nothing"]
+            raise CorpusError(f"git log failed for {git_folder}: {lines[-1]}")
 
 
 class BlobReader:
     """Reads file contents by their hash from one long-lived git process; a context manager."""
 
     def __init__(self, git_folder: Path) -> None:
-        self._process = _start(git_folder, "cat-file", "--batch")
+        self._running = _running(git_folder, ("cat-file", "--batch"), None)
+        self._process: subprocess.Popen[bytes] | None = None
 
     def read(self, blob: str, max_bytes: int) -> bytes | None:
         """The content; None where the repository lacks it, or it is larger than allowed.
@@ -86,6 +84,7 @@ class BlobReader:
         Raises:
             CorpusError: git ended, which it does when the repository is damaged.
         """
+        assert self._process is not None, "a blob reader is used in a with statement"
         stdin, stdout = self._process.stdin, _stdout(self._process)
         assert stdin is not None
         try:
@@ -109,35 +108,39 @@ class BlobReader:
         return None
 
     def __enter__(self) -> Self:
+        self._process = self._running.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _stop(self._process, is_read=False)
+        self._process = None
+        self._running.__exit__(kind, error, trace)
 
 
-def _start(git_folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+@contextmanager
+def _running(git_folder: Path, arguments: Sequence[str], errors: IO[bytes] | None) -> Iterator[subprocess.Popen[bytes]]:
+    """A git process that is ended, and whose pipes are closed, whatever happens to who reads from it."""
+    command = ["git", *_OPTIONS, "-c", f"safe.directory={git_folder}", f"--git-dir={git_folder}", *arguments]
     try:
-        return subprocess.Popen(  # noqa: S603
-            ["git", *_OPTIONS, "-c", f"safe.directory={git_folder}", f"--git-dir={git_folder}", *arguments],  # noqa: S607
+        process = subprocess.Popen(  # noqa: S603
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=errors or subprocess.DEVNULL,
             env={**os.environ, **_ENVIRONMENT},
         )
     except FileNotFoundError:
         raise CorpusError("git is not installed: the history of repositories cannot be read") from None
-
-
-def _stop(process: subprocess.Popen[bytes], *, is_read: bool) -> None:
-    """Waits for a process that has said everything, ends one that has not, and closes its pipes."""
-    if not is_read:
+    try:
+        yield process
+    finally:
         process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout, *(() if is_read else (process.stderr,))):
-        if pipe is not None:
-            pipe.close()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+        process.wait()
 
 
 def _stdout(process: subprocess.Popen[bytes]) -> IO[bytes]:

@@ -33,18 +33,25 @@ _IMPERATIVES = read_words(
 )
 _OTHER_VERBS = read_words(
     """
-    abort accept acquire activate advance append ask attach attempt authenticate begin bind cache calculate cancel clear
-    clone collect compare compile compose configure confirm connect construct consume copy count decide decode
-    decompress decorate decrement delete deserialize detect determine disable discard dispatch display divide do
-    download draw dump emit enable encode encrypt ensure enter enumerate escape estimate evaluate execute exit expand
-    export fail fetch flush force forward gather go guess hash identify ignore include increment indicate infer
-    initialise initialize insert inspect install instantiate interpret invoke launch list listen load locate lock look
-    map mark match modify monitor notify obtain open output parse patch perform pick plot populate prepare prevent print
-    process produce prompt provide push query read receive recognise recognize refresh register reload remember render
-    request reset resolve resume retrieve retry roll run sample save scan schedule search select send serialise
-    serialize setup show shut skip start store submit subtract suspend synchronise synchronize tell test throw toggle
-    tokenize trace track train translate traverse trigger trim truncate try unregister update upload verify visit wait
-    walk warn yield
+    abort accept acquire activate adapt adjust advance alias align amend append ask attach attempt authenticate bail
+    begin bind block break bypass cache calculate cancel cast clamp clarify clear clone coerce collect compare compile
+    complain compose configure confirm connect consider construct consume cope copy correct count decide decode
+    decompress decorate decrement default defer delay delete deprecate derive describe deserialize detect determine
+    disable disallow discard discover dispatch display distinguish divide do download draw dump emit enable encode
+    encrypt ensure enter enumerate escape estimate evaluate exclude execute exit expand export extend fail favor favour
+    fetch flush forbid force forward freeze gather go guess harden hash hide honor honour identify ignore improve
+    include increase increment indicate infer inherit initialise initialize insert inspect install instantiate
+    interpolate interpret invalidate invoke isolate launch link list listen load locate lock look lower maintain map
+    mark match migrate mock modify monitor normalise normalize notify obtain omit open optimise optimize output overload
+    override parallelize parse patch perform permit pick plot point populate postpone prefer prepare preserve prevent
+    print process produce prohibit prompt propagate protect provide push query quote read rearrange rebuild receive
+    recognise recognize recover redirect refresh regard register reintroduce relax reload rely remember render
+    reorganize request require reserve reset resolve respect resume retain retrieve retry reuse revise roll round run
+    sample sanitize save scan schedule search secure select send separate serialise serialize setup share shorten show
+    shut silence skip speed stabilize standardize start store submit subtract suggest support suppress suspend
+    synchronise synchronize tell test throw tighten toggle tokenize trace track train translate traverse treat trigger
+    trim truncate try tune unify unquote unregister unset unwrap update upload utilize verify visit wait walk warn widen
+    yield
     """
 )
 

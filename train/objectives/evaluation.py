@@ -13,7 +13,7 @@ from train.data.samples import Sample
 from train.grammar import is_exact
 from train.objectives.block_rows import check_contract
 from train.objectives.corruption import own_tokens, split_sample
-from train.rollout import RolloutSettings, denoise_block, roll_out
+from train.rollout import RolloutSettings, denoise_block, evaluating, roll_out
 
 # Extra room for an answer that has not ended where the reference does.
 _SLACK_TOKENS = 8
@@ -46,19 +46,17 @@ def evaluate_answers(
 ) -> dict[str, float]:
     """Decode the samples' prompts: exact match, denoising steps per answer and tokens per forward."""
     settings = settings or serving_settings(denoiser)
-    was_training = denoiser.model.training
-    denoiser.model.eval()
     exact, steps, tokens = 0, 0, 0
     for first in range(0, len(samples), _ROWS_AT_ONCE):
         part = samples[first : first + _ROWS_AT_ONCE]
         pairs = [split_sample(sample) for sample in part]
         longest = max(len(answer) for _, answer in pairs) + _SLACK_TOKENS
         generator = torch.Generator().manual_seed(first)
-        rollout = roll_out(denoiser, [prompt for prompt, _ in pairs], settings, generator, max_tokens=longest)
+        with evaluating(denoiser.model):
+            rollout = roll_out(denoiser, [prompt for prompt, _ in pairs], settings, generator, max_tokens=longest)
         exact += sum(matches(s, a, tokenizer, denoiser) for s, a in zip(part, rollout.answers, strict=True))
         steps += int(rollout.num_steps.sum())
         tokens += sum(len(answer) for answer in rollout.answers)
-    denoiser.model.train(was_training)
     num = max(1, len(samples))
     return {"exact_match": exact / num, "steps": steps / num, "tokens_per_forward": tokens / max(1, steps)}
 

@@ -27,6 +27,7 @@ from train.rollout import (
     RolloutSettings,
     block_logits,
     commit_probability,
+    evaluating,
     roll_out,
 )
 from train.verifier import Attempt, Verifier, make_verifier
@@ -79,15 +80,16 @@ class OnPolicy:
         rollout = self.roll_out(denoiser, samples, batch)
         values = self.judge(samples, rollout)
         advantage = policy.verifier_weight * (values - self._value_baseline(values)).to(model.device)
-        total = torch.zeros((), device=model.device)
-        surrogate = []
-        for block in rollout.blocks:
+        # One forward for all blocks: processes that share a divided model must take the same number of them.
+        likelihoods = step_log_likelihoods(denoiser, rollout.blocks, self.settings(denoiser))
+        total, surrogate = torch.zeros((), device=model.device), torch.zeros((), device=model.device)
+        for block, likelihood in zip(rollout.blocks, likelihoods, strict=True):
             costs = self._costs(block, rollout)
-            surrogate.append(surrogate_to_go(block.states, block.num_states)[:, 0].sum())
+            surrogate += surrogate_to_go(block.states, block.num_states)[:, 0].sum()
             gain = advantage[block.samples].unsqueeze(-1) - policy.length_weight * (
                 costs - leave_one_out(costs, block.samples // policy.rollouts)
             )
-            total = total - (step_log_likelihood(denoiser, block, self.settings(denoiser)) * gain.detach()).sum()
+            total = total - (likelihood * gain.detach()).sum()
         if policy.mask_weight > 0:
             kept = self.plain.loss(model, batch.noisy, step)
             total = total + policy.mask_weight * len(samples) * kept.loss_sum / kept.count
@@ -99,7 +101,7 @@ class OnPolicy:
                 "verifier": (values.sum(), len(samples)),
                 "rollout_steps": (rollout.num_steps.sum(), len(samples)),
                 "steps_per_block": (rollout.num_steps.sum(), num_blocks),
-                "surrogate": (torch.stack(surrogate).sum(), num_blocks),
+                "surrogate": (surrogate, num_blocks),
             },
             batch_ids=[sample.id for sample in batch.samples],
             num_tokens=sum(len(sample.tokens) for sample in samples),
@@ -120,16 +122,14 @@ class OnPolicy:
 
     def roll_out(self, denoiser: Denoiser, samples: Sequence[Sample], batch: PolicyDraw) -> AnswerRollout:
         """Fresh trajectories from the current model."""
-        denoiser.model.eval()
-        rollout = roll_out(
-            denoiser,
-            [split_sample(sample)[0] for sample in samples],
-            self.settings(denoiser),
-            make_generator(self.config.seed, "rollout", batch.step, batch.rank),
-            max_tokens=num_columns_for(samples, 1),
-        )
-        denoiser.model.train()
-        return rollout
+        with evaluating(denoiser.model):
+            return roll_out(
+                denoiser,
+                [split_sample(sample)[0] for sample in samples],
+                self.settings(denoiser),
+                make_generator(self.config.seed, "rollout", batch.step, batch.rank),
+                max_tokens=num_columns_for(samples, 1),
+            )
 
     def judge(self, samples: Sequence[Sample], rollout: AnswerRollout) -> torch.Tensor:
         """V of each answer, float32 [n] on the CPU; an answer that did not end has 0."""
@@ -187,29 +187,46 @@ def leave_one_out(values: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
     return torch.where(count > 1, (total[groups] - values) / (count - 1).clamp_min(1), values)
 
 
-def step_log_likelihood(denoiser: Denoiser, block: BlockRollout, settings: RolloutSettings) -> torch.Tensor:
-    """log-probability of what each step of a rollout decided, with gradient: float32 [n, S - 1], 0 behind the end.
+def step_log_likelihoods(
+    denoiser: Denoiser, blocks: Sequence[BlockRollout], settings: RolloutSettings
+) -> list[torch.Tensor]:
+    """log-probability of what each step of each rollout decided, with gradient: float32 [n, S - 1] for every block.
 
     A committed slot: its token's log-likelihood, plus that of committing unless it had to. A slot that stayed masked:
-    the log-likelihood of not committing. Reopening follows from the probabilities alone and adds nothing.
+    the log-likelihood of not committing. Reopening follows from the probabilities alone and adds nothing; so do the
+    steps behind the end of a row.
     """
-    num, num_states, _ = block.states.shape
-    happened = torch.arange(num_states - 1, device=block.states.device) < (block.num_states - 1).unsqueeze(-1)
-    rows, steps = happened.nonzero(as_tuple=True)
-    before, after = block.states[rows, steps], block.states[rows, steps + 1]
-    commits, forced = block.commits[rows, steps], block.forced[rows, steps]
-    logits = block_logits(denoiser, [block.contexts[row] for row in rows.tolist()], before)
+    happened = [_happened(block) for block in blocks]
+    contexts = [block.contexts[row] for block, (rows, _) in zip(blocks, happened, strict=True) for row in rows.tolist()]
+
+    def gather(name: str, offset: int = 0) -> torch.Tensor:
+        pairs = zip(blocks, happened, strict=True)
+        return torch.cat([getattr(block, name)[rows, steps + offset] for block, (rows, steps) in pairs])
+
+    before, after, commits, forced = gather("states"), gather("states", 1), gather("commits"), gather("forced")
+    logits = block_logits(denoiser, contexts, before)
     drawn_from = (logits / settings.temperature if settings.temperature > 0 else logits).log_softmax(-1)
     token = drawn_from.gather(-1, after.masked_fill(~commits, 0).unsqueeze(-1)).squeeze(-1)
     chance = commit_probability(logits.softmax(-1).amax(-1), settings.tau)
     zero = chance.new_zeros(())
-    stays = (before == block.mask_id) & ~commits
+    stays = (before == blocks[0].mask_id) & ~commits
     decided = (
         torch.where(commits, token, zero)
         + torch.where(commits & ~forced, chance.clamp_min(1e-9).log(), zero)
         + torch.where(stays, (1 - chance).clamp_min(_MIN_STAY).log(), zero)
     ).sum(-1)
-    return decided.new_zeros(num, num_states - 1).index_put((rows, steps), decided)
+    parts = decided.split([len(rows) for rows, _ in happened])
+    return [
+        part.new_zeros(block.commits.shape[:2]).index_put(index, part)
+        for part, block, index in zip(parts, blocks, happened, strict=True)
+    ]
+
+
+def _happened(block: BlockRollout) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows and steps of a rollout that were taken: two int64 [k]."""
+    steps = torch.arange(block.commits.shape[1], device=block.states.device)
+    rows, taken = (steps < (block.num_states - 1).unsqueeze(-1)).nonzero(as_tuple=True)
+    return rows, taken
 
 
 def build(config: TrainConfig, device: torch.device) -> tuple[nn.Module, Objective, Saver]:

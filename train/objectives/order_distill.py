@@ -19,6 +19,7 @@ from train.objectives.denoising import CLEAN_WEIGHT, DenoisingObjective, clean_p
 from train.objectives.order_pool import TrajectoryPool, make_pool
 from train.objectives.sources import make_sources
 from train.objectives.starting_point import make_starting_point
+from train.rollout import evaluating
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,15 @@ class OrderDistillation:
             samples += self.plain.train.batch(step, rank, world_size)
             step += 1
         samples = samples[:wanted]
-        return make_pool(
-            self.plain.denoiser(model),
-            [split_sample(sample)[0] for sample in samples],
-            order,
-            pad_id=self.plain.pad_id,
-            max_tokens=num_columns_for(samples, 1),
-            key=(self.config.seed, "pool", number, rank),
-        )
+        with evaluating(model):
+            return make_pool(
+                self.plain.denoiser(model),
+                [split_sample(sample)[0] for sample in samples],
+                order,
+                pad_id=self.plain.pad_id,
+                max_tokens=num_columns_for(samples, 1),
+                key=(self.config.seed, "pool", number, rank),
+            )
 
     def loss(self, model: nn.Module, batch: PoolDraw, step: int) -> LossOutput:
         """Eq. 9 for trajectories drawn from the pool."""

@@ -21,6 +21,9 @@ from train.rollout import AnswerRollout, Order, RolloutSettings, roll_out
 
 _ROWS_AT_ONCE = 64
 
+# What an answer that did not end loses of its score: it ranks behind all that did.
+_UNFINISHED = 1e6
+
 
 @dataclass(frozen=True)
 class TrajectoryPool:
@@ -115,34 +118,23 @@ def make_pool(
 
     An answer that did not end ranks behind all that did.
     """
-    was_training = denoiser.model.training
-    denoiser.model.eval()
     base = serving_settings(denoiser)
     num_columns = -(-max_tokens // (2 * base.block_size)) * 2 * base.block_size
-    candidates = []
-    for number, settings in enumerate(rollout_variants(base, config)):
-        generator = make_generator(*key, "rollout", number)
-        for first in range(0, len(prompts), _ROWS_AT_ONCE):
-            part = prompts[first : first + _ROWS_AT_ONCE]
+    kept = []
+    for first in range(0, len(prompts), _ROWS_AT_ONCE):
+        part = prompts[first : first + _ROWS_AT_ONCE]
+        parts = []
+        for number, settings in enumerate(rollout_variants(base, config)):
+            generator = make_generator(*key, "rollout", number, first)
             rollout = roll_out(denoiser, part, settings, generator, max_tokens=num_columns)
             candidate = collect_trajectories(part, rollout, settings.block_size, num_columns, pad_id)
             score = score_trajectories(denoiser, candidate, config.elbo_samples, pad_id, (*key, "elbo", first))
-            score = torch.where(rollout.has_stopped, score, score - 1e6)
-            candidates.append((number, first, _rescored(candidate, score)))
-    denoiser.model.train(was_training)
-    kept = []
-    for first in sorted({first for _, first, _ in candidates}):
-        parts = [pool for _, start, pool in candidates if start == first]
-        scores = torch.stack([pool.score for pool in parts])  # [pool, n]
+            parts.append(replace(candidate, score=torch.where(rollout.has_stopped, score, score - _UNFINISHED)))
+        scores = torch.stack([candidate.score for candidate in parts])  # [pool, n]
         best = scores.topk(min(config.keep, len(parts)), dim=0).indices
-        joined = _join(parts)
         rows = torch.arange(scores.shape[1], device=best.device)
-        kept.append(joined.select((best * scores.shape[1] + rows).flatten()))
+        kept.append(_join(parts).select((best * scores.shape[1] + rows).flatten()))
     return _join(kept)
-
-
-def _rescored(pool: TrajectoryPool, score: torch.Tensor) -> TrajectoryPool:
-    return TrajectoryPool(**(pool.tensors() | {"score": score}))
 
 
 def _join(pools: Sequence[TrajectoryPool]) -> TrajectoryPool:

@@ -47,7 +47,7 @@ class EditMaker(Generic[Source]):
     def make(self, generator: Random, limit: int) -> list[EditExample]:
         """At most ``limit`` edits, each of another kind; rare kinds are tried first."""
         examples: list[EditExample] = []
-        for rewrite in _order_by_weight(self.rewrites, generator):
+        for rewrite in order_by_weight(self.rewrites, generator):
             if len(examples) >= limit:
                 break
             example = self._first_sound(rewrite, generator)
@@ -149,7 +149,7 @@ def build_example(
     )
 
 
-def _order_by_weight(rewrites: Sequence[Rewrite[Source]], generator: Random) -> list[Rewrite[Source]]:
+def order_by_weight(rewrites: Sequence[Rewrite[Source]], generator: Random) -> list[Rewrite[Source]]:
     """A random order in which a rewrite of weight 2 comes first twice as often as one of weight 1."""
     return sorted(rewrites, key=lambda rewrite: -(generator.random() ** (1 / rewrite.weight)))
 

@@ -55,4 +55,4 @@ def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
         )
 
 
-REWRITE = Rewrite(name="add_branch", propose=propose, weight=1.5)
+REWRITE = Rewrite(name="add_branch", propose=propose, weight=3.0)

@@ -70,4 +70,4 @@ def _message_of(node: ast.expr) -> str:
     return message.strip().rstrip(".") if "\n" not in message and 5 < len(message) < 100 else ""
 
 
-REWRITE = Rewrite(name="add_logging", propose=propose, weight=2.0)
+REWRITE = Rewrite(name="add_logging", propose=propose, weight=4.0)

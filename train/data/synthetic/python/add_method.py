@@ -139,6 +139,6 @@ def _as_task(summary: str) -> str:
 
 
 REWRITES = (
-    Rewrite(name="add_method", propose=propose_method, weight=1.0),
-    Rewrite(name="implement_function", propose=propose_body, weight=0.6),
+    Rewrite(name="add_method", propose=propose_method, weight=3.0),
+    Rewrite(name="implement_function", propose=propose_body, weight=1.2),
 )

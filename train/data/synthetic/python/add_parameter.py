@@ -145,4 +145,4 @@ def _end_of_parameters(source: PythonSource, function: Function) -> tuple[int, s
     return (end, ", ") if following == ")" else None
 
 
-REWRITE = Rewrite(name="add_parameter", propose=propose, weight=1.2)
+REWRITE = Rewrite(name="add_parameter", propose=propose, weight=2.5)

@@ -52,4 +52,4 @@ def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
         )
 
 
-REWRITE = Rewrite(name="chain_exception", propose=propose, weight=1.5)
+REWRITE = Rewrite(name="chain_exception", propose=propose, weight=3.0)

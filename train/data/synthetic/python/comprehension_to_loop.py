@@ -99,4 +99,4 @@ def _loop_lines(
     return lines
 
 
-REWRITE = Rewrite(name="comprehension_to_loop", propose=propose, weight=1.5)
+REWRITE = Rewrite(name="comprehension_to_loop", propose=propose, weight=3.0)

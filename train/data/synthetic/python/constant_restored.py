@@ -56,4 +56,4 @@ def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
         )
 
 
-REWRITE = Rewrite(name="constant_restored", propose=propose, weight=3.0)
+REWRITE = Rewrite(name="constant_restored", propose=propose, weight=6.0)

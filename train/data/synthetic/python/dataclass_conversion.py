@@ -92,4 +92,4 @@ def _fields(source: PythonSource, maker: Function) -> list[str]:
     return fields
 
 
-REWRITE = Rewrite(name="dataclass_conversion", propose=propose, weight=6.0)
+REWRITE = Rewrite(name="dataclass_conversion", propose=propose, weight=10.0)

@@ -84,4 +84,4 @@ def _maker(source: PythonSource, fields: list[ast.AnnAssign], indent: str, *, ty
     return line + "".join(f"{indent}    self.{name} = {name}\n" for name in names)
 
 
-REWRITE = Rewrite(name="dataclass_restored", propose=propose, weight=4.0)
+REWRITE = Rewrite(name="dataclass_restored", propose=propose, weight=8.0)

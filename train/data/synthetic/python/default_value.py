@@ -59,4 +59,4 @@ def _removable(function: Function) -> Iterator[tuple[ast.arg, ast.expr]]:
             yield argument, default
 
 
-REWRITE = Rewrite(name="default_value", propose=propose, weight=0.5)
+REWRITE = Rewrite(name="default_value", propose=propose, weight=0.7)

@@ -124,4 +124,4 @@ def _limit_name(node: ast.expr, *, is_upper: bool) -> str | None:
             return None
 
 
-REWRITE = Rewrite(name="extract_constant", propose=propose, weight=1.0)
+REWRITE = Rewrite(name="extract_constant", propose=propose, weight=2.5)

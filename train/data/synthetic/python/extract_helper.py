@@ -176,4 +176,4 @@ def _signature(source: PythonSource, function: Function, inputs: list[str]) -> s
     return ", ".join(f"{name}: {types[name]}" if all_typed else name for name in inputs)
 
 
-REWRITE = Rewrite(name="extract_helper", propose=propose, weight=3.0)
+REWRITE = Rewrite(name="extract_helper", propose=propose, weight=5.0)

@@ -49,4 +49,4 @@ def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
         )
 
 
-REWRITE = Rewrite(name="from_fstring", propose=propose, weight=0.4)
+REWRITE = Rewrite(name="from_fstring", propose=propose, weight=0.3)

@@ -83,4 +83,4 @@ def _way_out(node: ast.If, parent: ast.AST) -> str | ast.stmt | None:
     return "continue" if isinstance(parent, ast.For | ast.AsyncFor | ast.While) else None
 
 
-REWRITE = Rewrite(name="guard_clause", propose=propose, weight=2.0)
+REWRITE = Rewrite(name="guard_clause", propose=propose, weight=4.0)

@@ -95,4 +95,4 @@ def describe_action(source: PythonSource, statement: ast.stmt) -> str | None:
             return None
 
 
-REWRITE = Rewrite(name="handle_error", propose=propose, weight=2.0)
+REWRITE = Rewrite(name="handle_error", propose=propose, weight=3.0)

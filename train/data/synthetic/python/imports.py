@@ -63,7 +63,7 @@ _SPARE_MODULES = (
 
 def propose_sort(source: PythonSource, generator: Random) -> Iterator[Proposal]:
     """Runs of at least three sorted imports, shown in another order."""
-    runs = [run for run in _runs(source) if len(run) >= 3]
+    runs = [run for run in _runs(source) if len(run) >= 3 and source.functions]
     generator.shuffle(runs)
     for run in runs:
         lines = [source.text[source.lines(node).start : source.lines(node).end] for node in run]
@@ -82,7 +82,7 @@ def propose_sort(source: PythonSource, generator: Random) -> Iterator[Proposal]:
 
 def propose_missing(source: PythonSource, generator: Random) -> Iterator[Proposal]:
     """Imports of one name that the file uses."""
-    nodes = [node for run in _runs(source) for node in run if len(node.names) == 1]
+    nodes = [node for run in _runs(source) for node in run if len(node.names) == 1 and source.functions]
     generator.shuffle(nodes)
     for node in nodes:
         alias = node.names[0]
@@ -108,7 +108,7 @@ def propose_unused(source: PythonSource, generator: Random) -> Iterator[Proposal
     """A plain import of the standard library that nothing uses, put among the others."""
     runs = list(_runs(source))
     spare = [name for name in _SPARE_MODULES if name not in source.identifiers]
-    if not runs or not spare:
+    if not runs or not spare or not source.functions:
         return
     run = runs[0] if not isinstance(runs[0][0], ast.ImportFrom) or runs[0][0].module != "__future__" else runs[-1]
     for name in generator.sample(spare, min(3, len(spare))):
@@ -137,7 +137,7 @@ def _runs(source: PythonSource) -> Iterator[list[ast.Import | ast.ImportFrom]]:
 
 
 REWRITES = (
-    Rewrite(name="sort_imports", propose=propose_sort, weight=0.5),
-    Rewrite(name="missing_import", propose=propose_missing, weight=0.4),
-    Rewrite(name="unused_import", propose=propose_unused, weight=0.3),
+    Rewrite(name="sort_imports", propose=propose_sort, weight=0.25),
+    Rewrite(name="missing_import", propose=propose_missing, weight=0.15),
+    Rewrite(name="unused_import", propose=propose_unused, weight=0.1),
 )

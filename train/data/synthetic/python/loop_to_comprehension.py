@@ -114,4 +114,4 @@ def _is_used_after(loop: ast.For, block: list[ast.stmt]) -> bool:
     return bool(variables & loaded_names(node for statement in later for node in ast.walk(statement)))
 
 
-REWRITE = Rewrite(name="loop_to_comprehension", propose=propose, weight=5.0)
+REWRITE = Rewrite(name="loop_to_comprehension", propose=propose, weight=8.0)

@@ -59,4 +59,4 @@ def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
         )
 
 
-REWRITE = Rewrite(name="merge_ifs", propose=propose, weight=1.5)
+REWRITE = Rewrite(name="merge_ifs", propose=propose, weight=2.5)

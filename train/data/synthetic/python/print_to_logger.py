@@ -84,4 +84,4 @@ def _logger_of(source: PythonSource) -> tuple[str, list[Patch]]:
     return "logger", [addition, Patch(end, end, f"\n{maker}")]
 
 
-REWRITE = Rewrite(name="print_to_logger", propose=propose, weight=4.0)
+REWRITE = Rewrite(name="print_to_logger", propose=propose, weight=6.0)

@@ -88,4 +88,4 @@ def _describe(source: PythonSource, test: ast.expr) -> tuple[str, str] | None:
             return None
 
 
-REWRITE = Rewrite(name="raise_not_none", propose=propose, weight=3.0)
+REWRITE = Rewrite(name="raise_not_none", propose=propose, weight=5.0)

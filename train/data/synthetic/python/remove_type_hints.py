@@ -32,4 +32,4 @@ def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
             yield Proposal(patches=tuple(removals), wordings=_WORDINGS, slots={"name": function.name})
 
 
-REWRITE = Rewrite(name="remove_type_hints", propose=propose, weight=0.2)
+REWRITE = Rewrite(name="remove_type_hints", propose=propose, weight=0.15)

@@ -118,4 +118,4 @@ def _is_rename(before: str, after: str, old: str, new: str) -> bool:
     return re.sub(rf"\b{new}\b", old, after) == re.sub(rf"\b{new}\b", old, before)
 
 
-REWRITE = Rewrite(name="rename_variable", propose=propose, weight=1.0)
+REWRITE = Rewrite(name="rename_variable", propose=propose, weight=0.8)

@@ -80,8 +80,8 @@ _SEEDERS: tuple[tuple[str, Seeder, float, bool], ...] = (
     ("wrong_variable", flow_mistakes.wrong_variable, 0.7, True),
     ("inverted_condition", flow_mistakes.inverted_condition, 0.7, True),
     ("wrong_connective", operator_mistakes.wrong_connective, 0.7, True),
-    ("mutable_default", flow_mistakes.mutable_default, 4.0, True),
-    ("missing_await", flow_mistakes.missing_await, 1.0, True),
+    ("mutable_default", flow_mistakes.mutable_default, 8.0, True),
+    ("missing_await", flow_mistakes.missing_await, 3.0, True),
     ("lost_accumulation", flow_mistakes.lost_accumulation, 1.0, True),
     ("wrong_boolean", flow_mistakes.wrong_boolean, 0.7, False),
 )

@@ -127,7 +127,7 @@ REWRITES = (
     simplification(
         "augmented_assignment",
         augmented_assignment,
-        0.4,
+        0.5,
         (
             "Use an augmented assignment",
             "Use {code}",
@@ -143,7 +143,7 @@ REWRITES = (
     simplification(
         "conditional_expression",
         conditional_expression,
-        1.5,
+        2.0,
         (
             "Use a conditional expression",
             "Use a ternary",
@@ -159,7 +159,7 @@ REWRITES = (
     simplification(
         "dict_get",
         dict_get,
-        2.0,
+        4.0,
         (
             "Use dict.get",
             "Use {code}",
@@ -175,7 +175,7 @@ REWRITES = (
     simplification(
         "any_all",
         any_or_all,
-        3.0,
+        6.0,
         (
             "Use any() or all()",
             "Replace the loop in {function} by {code}",
@@ -191,7 +191,7 @@ REWRITES = (
     simplification(
         "returned_condition",
         returned_condition,
-        1.0,
+        2.0,
         (
             "Return the condition directly",
             "Simplify the return",
@@ -207,7 +207,7 @@ REWRITES = (
     simplification(
         "default_by_or",
         default_by_or,
-        3.0,
+        5.0,
         (
             "Use or to set the default",
             "Simplify to {code}",

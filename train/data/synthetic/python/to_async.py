@@ -67,4 +67,4 @@ def blocking_patches(source: PythonSource, function: ast.AsyncFunctionDef) -> li
     return patches if plain else None
 
 
-REWRITE = Rewrite(name="to_async", propose=propose, weight=1.0)
+REWRITE = Rewrite(name="to_async", propose=propose, weight=3.0)

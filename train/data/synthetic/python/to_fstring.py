@@ -150,4 +150,4 @@ def _expression(source: PythonSource, node: ast.expr) -> str:
     return text if isinstance(node, simple) and len(text) <= 60 else "\n"
 
 
-REWRITE = Rewrite(name="to_fstring", propose=propose, weight=3.0)
+REWRITE = Rewrite(name="to_fstring", propose=propose, weight=6.0)

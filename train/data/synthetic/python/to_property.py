@@ -56,4 +56,4 @@ def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
         )
 
 
-REWRITE = Rewrite(name="to_property", propose=propose, weight=1.2)
+REWRITE = Rewrite(name="to_property", propose=propose, weight=3.0)

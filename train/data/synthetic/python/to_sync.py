@@ -39,4 +39,4 @@ def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
             yield Proposal(patches=tuple(patches), wordings=_WORDINGS, slots={"function": function.name})
 
 
-REWRITE = Rewrite(name="to_sync", propose=propose, weight=0.4)
+REWRITE = Rewrite(name="to_sync", propose=propose, weight=1.0)

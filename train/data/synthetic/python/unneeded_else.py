@@ -51,4 +51,4 @@ def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
         )
 
 
-REWRITE = Rewrite(name="unneeded_else", propose=propose, weight=2.0)
+REWRITE = Rewrite(name="unneeded_else", propose=propose, weight=4.0)

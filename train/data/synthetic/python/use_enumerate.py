@@ -72,4 +72,4 @@ def propose(source: PythonSource, generator: Random) -> Iterator[Proposal]:
         )
 
 
-REWRITE = Rewrite(name="use_enumerate", propose=propose, weight=3.0)
+REWRITE = Rewrite(name="use_enumerate", propose=propose, weight=5.0)

@@ -99,4 +99,4 @@ def _with_comment_above(source: PythonSource, start: int) -> int:
     return start
 
 
-REWRITE = Rewrite(name="validation", propose=propose, weight=1.5)
+REWRITE = Rewrite(name="validation", propose=propose, weight=3.0)

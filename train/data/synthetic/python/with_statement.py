@@ -89,4 +89,4 @@ def _with_close(source: PythonSource, node: ast.With, moved: str, indent: str, c
     return f"{head}{indent}{kept} = {source.segment(last.value)}\n{close}{indent}return {kept}\n"
 
 
-REWRITE = Rewrite(name="with_statement", propose=propose, weight=3.0)
+REWRITE = Rewrite(name="with_statement", propose=propose, weight=5.0)

@@ -117,4 +117,4 @@ def _handler(function: Function, call: str, generator: Random) -> tuple[tuple[st
     return generator.choice(choices)
 
 
-REWRITE = Rewrite(name="wrap_in_try", propose=propose, weight=2.0)
+REWRITE = Rewrite(name="wrap_in_try", propose=propose, weight=3.0)
