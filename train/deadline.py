@@ -96,6 +96,30 @@ class Deadline:
         return self.left > SAVE_MARGIN * self.save_cost + 1.2 * self.evaluate_cost
 
 
+class OutOfTimeError(Exception):
+    """Raised inside a step that would outlast the time budget; the step is given up."""
+
+
+@contextmanager
+def give_up_after(seconds: float) -> Iterator[None]:
+    """Raise :class:`OutOfTimeError` inside after ``seconds``; only in the main thread, and not on Windows."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not hasattr(signal, "setitimer") or seconds == float("inf"):
+        yield
+        return
+
+    def give_up(_number: int, _frame: object) -> None:
+        raise OutOfTimeError
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 class StopRequest:
     """Set by SIGINT or SIGTERM: the run ends after the step in progress, with everything saved."""
 

@@ -83,6 +83,11 @@ class MasterOptimizer:
                 master.grad.add_(found)
             parameter.grad = None
 
+    def drop_gradients(self) -> None:
+        """Forget all gradients, of parameters and masters."""
+        for name, parameter in self.parameters.items():
+            parameter.grad = self.masters[name].grad = None
+
     def gradients(self) -> list[torch.Tensor]:
         """Gradients of all masters in a fixed order; those that no micro-batch reached are zero."""
         for master in self.masters.values():

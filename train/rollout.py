@@ -107,17 +107,18 @@ def evaluating(model: Transformer) -> Iterator[None]:
     Rollouts of different processes take different numbers of forwards; a forward that had to gather weights would
     wait for a partner that has already finished.
     """
-    was_training, parts = model.training, [part for part in model.modules() if isinstance(part, FSDPModule)]
+    was_training = model.training
+    parts = [(name, part) for name, part in model.named_modules() if isinstance(part, FSDPModule)]
     model.eval()
-    for part in parts:
+    for _, part in parts:
         part.set_reshard_after_forward(False, recurse=False)
         part.unshard()
     try:
         yield
     finally:
-        for part in parts:
+        for name, part in parts:
             # The root's weights stay whole between forward and backward in training, too (train/distributed.py).
-            part.set_reshard_after_forward(part is not model, recurse=False)
+            part.set_reshard_after_forward(bool(name), recurse=False)
             part.reshard()
         model.train(was_training)
 

@@ -42,6 +42,7 @@ from train.trainer import CHECKPOINT_FOLDER, STATE_FOLDER, Outcome, Trainer
 
 CONFIG_FILE, RUN_FILE, LOCK_FILE, POINTER_FILE = "config.json", "run.json", ".lock", "checkpoint.txt"
 FORWARD_TIMES_SECONDS = 15.0
+MIN_STAGE_SECONDS = 2.0
 
 # What may differ between a state and the run that goes on from it: it changes when something is written, not what.
 FREE_FIELDS = ("budget.evaluate_every", "budget.log_every", "checkpoint.")
@@ -106,7 +107,7 @@ def run_plan(
         surroundings = _Surroundings(options=options, world=world, stop=stop, console=console, find=find)
         previous: Path | None = None
         for number, stage in enumerate(stages):
-            folder = options.out if len(stages) == 1 else options.out / f"{number + 1}-{stage.name}"
+            folder = _stage_folder(options.out, stages, number)
             config = stage.config
             if previous is not None:
                 # The next stage goes on from what this one saved.
@@ -115,13 +116,26 @@ def run_plan(
             deadline = _stage_deadline(options, share)
             # Where a later stage begins follows from the folder, however that is written.
             free = FREE_FIELDS if previous is None else (*FREE_FIELDS, "model.base")
-            outcomes.append(_run_stage(config, free, folder, deadline, surroundings))
+            if previous is not None and world.sum([float(deadline.left < MIN_STAGE_SECONDS)])[0]:
+                console.print(f"no time is left for {stage.name}: run again to go on", style="yellow", markup=False)
+                break
+            is_over = number + 1 < len(stages) and _has_begun(_stage_folder(options.out, stages, number + 1))
+            outcomes.append(_run_stage(config, free, folder, deadline, surroundings, is_over=is_over))
             previous = folder
             if world.is_main and len(stages) > 1:
                 write_file(options.out / POINTER_FILE, f"{folder.name}/{CHECKPOINT_FOLDER}\n".encode())
             if stop:
                 break
     return outcomes
+
+
+def _stage_folder(out: Path, stages: list[Stage], number: int) -> Path:
+    return out if len(stages) == 1 else out / f"{number + 1}-{stages[number].name}"
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a stage has saved anything; the one before it is then over, however many steps it had time for."""
+    return (folder / STATE_FOLDER / checkpoint.STATE_FILE).exists()
 
 
 def _stage_deadline(options: RunOptions, share: float) -> Deadline:
@@ -155,14 +169,21 @@ def _hold_folder(out: Path, world: World) -> Iterator[None]:
 
 
 def _run_stage(
-    config: TrainConfig, free: tuple[str, ...], folder: Path, deadline: Deadline, surroundings: _Surroundings
+    config: TrainConfig,
+    free: tuple[str, ...],
+    folder: Path,
+    deadline: Deadline,
+    surroundings: _Surroundings,
+    *,
+    is_over: bool,
 ) -> Outcome:
     world, console = surroundings.world, surroundings.console
     goes_on = _prepare_folder(config, folder, surroundings, free)
-    if goes_on and checkpoint.read_state(folder / STATE_FOLDER).step >= config.budget.steps:
+    done = checkpoint.read_state(folder / STATE_FOLDER).step if goes_on else 0
+    if goes_on and (is_over or done >= config.budget.steps):
         if world.is_main:
-            console.print(f"{folder} is finished: {config.budget.steps} steps", style="dim", markup=False)
-        return Outcome(step=config.budget.steps, reason="done before", figures={})
+            console.print(f"{folder} is finished: {done} steps", style="dim", markup=False)
+        return Outcome(step=done, reason="done before", figures={})
     # Weights drawn at random by a builder are a function of the seed as well.
     torch.manual_seed(config.seed)
     model, objective, saver = surroundings.find(config.objective)(config, world.device)
@@ -207,7 +228,7 @@ def _prepare_folder(config: TrainConfig, folder: Path, surroundings: _Surroundin
         except UnmaskError as failure:
             error = failure
     world.agree(error)
-    return (folder / STATE_FOLDER / checkpoint.STATE_FILE).exists()
+    return _has_begun(folder)
 
 
 def _check_folder(config: TrainConfig, folder: Path, options: RunOptions, free: tuple[str, ...]) -> None:

@@ -23,7 +23,7 @@ from diffusion_core.model.transformer import Transformer
 from train import checkpoint
 from train.batches import BatchesAhead, seed_everything
 from train.config import TrainConfig
-from train.deadline import Deadline, StopRequest
+from train.deadline import Deadline, OutOfTimeError, StopRequest, give_up_after
 from train.distributed import World, gather_into, is_sharded, shard, sum_gradients
 from train.errors import TrainingDiverged, TrainingError
 from train.metrics import EVALUATION, STEP, MetricsFile, MetricSums, average
@@ -147,9 +147,10 @@ class Trainer:
             if is_out_of_time:
                 return "time budget"
             start = time.monotonic()
-            sums, rate = self._step(batches)
-            seconds = time.monotonic() - start
-            self._after_step(sums, rate, seconds)
+            sums = self._step(batches)
+            if sums is None:
+                return "time budget"
+            self._after_step(sums, time.monotonic() - start)
             if sums.wants_stop:
                 return self._stop.name or "stopped by another process"
             if budget.evaluate_every and self.state.step % budget.evaluate_every == 0:
@@ -159,8 +160,41 @@ class Trainer:
             is_out_of_time = sums.is_out_of_time
         return "done"
 
-    def _step(self, batches: BatchesAhead) -> tuple[_StepSums, float]:
-        """One optimiser step; the weights move only if everything was finite."""
+    def _step(self, batches: BatchesAhead) -> _StepSums | None:
+        """One optimiser step; the weights move only if everything was finite. None if it would outlast the budget.
+
+        Steps are not equally long: one may begin with a pool of trajectories to draw. Several processes do not look at
+        the clock inside a step, because they could not agree on what it says.
+        """
+        config, step = self.config, self.state.step
+        before = self.objective.state() if isinstance(self.objective, HasState) else None
+        limit = self._deadline.left - self._deadline.reserve if self._world.size == 1 else float("inf")
+        try:
+            with give_up_after(limit):
+                outputs = self._accumulate(batches)
+        except OutOfTimeError:
+            self.optimizer.drop_gradients()
+            self._sums.take()
+            if isinstance(self.objective, HasState) and before is not None:
+                self.objective.load_state(before)
+            return None
+        if not self._shards:
+            sum_gradients(self.optimizer.gradients(), self._world)
+        sums = self._exchange(outputs)
+        self._check_finite(sums, outputs)
+        # FSDP2 averages gradients over the processes; the sum over all of them is wanted.
+        factor = (self._world.size if self._shards else 1) / max(sums.count, 1e-12)
+        norm = math.sqrt(sums.squared_norm) * factor
+        if config.optim.clip_norm and norm > config.optim.clip_norm:
+            factor *= config.optim.clip_norm / norm
+        self.optimizer.scale_gradients(factor)
+        rate = learning_rate(config.schedule, config.optim.learning_rate, step, self.state.progress)
+        self.optimizer.step(rate)
+        self._figures = {"loss": sums.loss / max(sums.count, 1e-12), "grad_norm": norm, "learning_rate": rate}
+        return sums
+
+    def _accumulate(self, batches: BatchesAhead) -> list[LossOutput]:
+        """Losses of the step's micro-batches; their gradients are summed in the optimiser."""
         config, step = self.config, self.state.step
         seed_everything(derive_seed(config.seed, "step", step, self._world.rank))
         self.model.train()
@@ -173,21 +207,8 @@ class Trainer:
                 self.optimizer.collect_gradients()
                 # The graph is not needed any more; the value is.
                 outputs.append(replace(output, loss_sum=output.loss_sum.detach()))
-        if not self._shards:
-            sum_gradients(self.optimizer.gradients(), self._world)
-        sums = self._exchange(outputs)
         self._flops.note(counter, sum(output.num_tokens for output in outputs))
-        self._check_finite(sums, outputs)
-        # FSDP2 averages gradients over the processes; the sum over all of them is wanted.
-        factor = (self._world.size if self._shards else 1) / max(sums.count, 1e-12)
-        norm = math.sqrt(sums.squared_norm) * factor
-        if config.optim.clip_norm and norm > config.optim.clip_norm:
-            factor *= config.optim.clip_norm / norm
-        self.optimizer.scale_gradients(factor)
-        rate = learning_rate(config.schedule, config.optim.learning_rate, step, self.state.progress)
-        self.optimizer.step(rate)
-        self._figures = {"loss": sums.loss / max(sums.count, 1e-12), "grad_norm": norm, "learning_rate": rate}
-        return sums, rate
+        return outputs
 
     def _exchange(self, outputs: list[LossOutput]) -> _StepSums:
         """Add up over the processes, in one exchange: figures, and who wants what."""
@@ -240,7 +261,7 @@ class Trainer:
         ids = [name for text in self._world.gather_text("\n".join(mine)) for name in text.split("\n") if name]
         raise TrainingDiverged(what, seed=self.config.seed, step=self.state.step, batch_ids=ids)
 
-    def _after_step(self, sums: _StepSums, rate: float, seconds: float) -> None:
+    def _after_step(self, sums: _StepSums, seconds: float) -> None:
         """Count, log, show."""
         self._deadline.note_step(seconds)
         self._rates.note(seconds, sums.num_tokens, sums.num_sequences)

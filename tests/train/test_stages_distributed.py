@@ -1,4 +1,4 @@
-"""The stages on two sharded CPU processes: same losses as one, and rollouts of different lengths do not wait forever."""
+"""The stages on two sharded CPU processes: the losses of one, and rollouts of unequal length that do not hang."""
 
 from __future__ import annotations
 

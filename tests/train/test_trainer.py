@@ -290,6 +290,51 @@ def test_the_time_budget_ends_in_time_with_everything_saved(tmp_path: Path) -> N
     assert (tmp_path / "checkpoint/model.safetensors").exists()
 
 
+def test_a_step_that_would_outlast_the_budget_is_given_up(tmp_path: Path) -> None:
+    """What the objective remembers is as before the step, so that the run goes on as if it had not been begun."""
+
+    class Stuck(MaskedLines):
+        def loss(self, model: nn.Module, batch: Any, step: int) -> LossOutput:
+            output = super().loss(model, batch, step)
+            if step == 3:
+                time.sleep(60)
+            return output
+
+    config = small_config()
+    start = time.monotonic()
+    outcome = run(config, tmp_path / "parts", with_objective(Stuck), time_budget=4.0)
+    assert time.monotonic() - start < 4.0
+    assert (outcome.step, outcome.reason) == (3, "time budget")
+    run(config, tmp_path / "parts", must_resume=True)
+    run(config, tmp_path / "whole")
+    state = "state/tensors/state.safetensors"
+    assert same(load_file(tmp_path / "whole" / state), load_file(tmp_path / "parts" / state))
+
+
+def test_a_plan_goes_on_where_its_time_ran_out(tmp_path: Path) -> None:
+    """A stage whose successor has begun is over; one for which no time is left is for the next run."""
+    first = small_config(budget=BudgetConfig(steps=10_000, evaluate_every=0))
+    second = dataclasses.replace(first, objective="edit_stage", budget=BudgetConfig(steps=4, evaluate_every=0))
+    stages = [
+        Stage(name="mask_stage", config=first, time_share=0.6),
+        Stage(name="edit_stage", config=second, time_share=0.4),
+    ]
+
+    def plan_with(seconds: float | None) -> list[tuple[int, str]]:
+        options = RunOptions(
+            out=tmp_path, device="cpu", with_report=False, time_budget=seconds, started=time.monotonic()
+        )
+        slow = with_objective(lambda config: SlowLines(config, 0.05))
+        outcomes = run_plan(stages, options, Console(quiet=True), lambda _: slow)
+        return [(outcome.step, outcome.reason) for outcome in outcomes]
+
+    [(steps, reason)] = plan_with(3.0)  # 1.8 s for the first stage, and too little for the second
+    assert reason == "time budget" and 0 < steps < 60
+    [(more, reason), last] = plan_with(12.0)
+    assert reason == "time budget" and more > steps and last == (4, "done")
+    assert plan_with(None) == [(more, "done before"), (4, "done before")]
+
+
 def test_the_rate_decays_over_the_time_budget(tmp_path: Path) -> None:
     schedule = ScheduleConfig(shape="linear", warmup_steps=0, final_ratio=0.0, decay_over="time")
     config = small_config(schedule=schedule, budget=BudgetConfig(steps=10_000, evaluate_every=0))

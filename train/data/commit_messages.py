@@ -59,6 +59,7 @@ _REFUSED_WORDS = re.compile(
         dependabot | version\ (?:to|bump|number) | pull\ request | merge\ conflict s? | prev(?:ious)?\ commit |
         last\ commit | this\ (?:pr|commit|branch) | typos? | spelling | flake8 | pylint | pyflakes | whitespace |
         trailing | indentation | line\ length | too\ long | docs?\ build | sphinx | copypasta | requirements |
+        (?:dev\ )?dependenc(?:y|ies) | deps | version\ strings? |
         2to3
     )\b
     """,

@@ -215,7 +215,7 @@ def step_log_likelihoods(
         + torch.where(commits & ~forced, chance.clamp_min(1e-9).log(), zero)
         + torch.where(stays, (1 - chance).clamp_min(_MIN_STAY).log(), zero)
     ).sum(-1)
-    parts = decided.split([len(rows) for rows, _ in happened])
+    parts = torch.split(decided, [len(rows) for rows, _ in happened])
     return [
         part.new_zeros(block.commits.shape[:2]).index_put(index, part)
         for part, block, index in zip(parts, blocks, happened, strict=True)
