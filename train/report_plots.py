@@ -77,16 +77,16 @@ def offset_curves(record: Record) -> dict[str, list[tuple[int, float]]]:
 
 
 def plot_loss(records: Sequence[Record]) -> Plot | None:
-    """Training loss, smoothed, and the held-out loss."""
+    """Training loss, smoothed, and every held-out figure whose name ends in ``loss``."""
     steps, losses = series(records, STEP, "loss")
     if not steps:
         return None
     figure, axes = _new_axes("step", "loss")
     axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8)
     axes.plot(steps, smooth(losses), color="tab:blue", label="training, smoothed")
-    held_out = series(records, EVALUATION, "loss")
-    if held_out[0]:
-        axes.plot(*held_out, "o-", color="tab:orange", markersize=3, label="held out")
+    evaluations = [record for record in records if record["kind"] == EVALUATION]
+    for name in sorted({name for record in evaluations for name in record if name.endswith("loss")}):
+        axes.plot(*series(records, EVALUATION, name), "o-", markersize=3, label=f"held out: {name}")
     return _finish(figure, "loss", "Loss")
 
 

@@ -126,7 +126,15 @@ def run_plan(
                 write_file(options.out / POINTER_FILE, f"{folder.name}/{CHECKPOINT_FOLDER}\n".encode())
             if stop:
                 break
+        if world.is_main and len(outcomes) > 1 and options.with_report and deadline.left > REPORT_SECONDS / 2:
+            _report_all_stages(options.out, console)
     return outcomes
+
+
+def _report_all_stages(out: Path, console: Console) -> None:
+    from train.report import write_report
+
+    console.print(f"report of all stages: {write_report(out)}", markup=False)
 
 
 def _stage_folder(out: Path, stages: list[Stage], number: int) -> Path:

@@ -392,9 +392,10 @@ def test_stages_go_on_from_each_other(tmp_path: Path) -> None:
         Stage(name="mask_stage", config=first, time_share=0.5),
         Stage(name="edit_stage", config=second, time_share=0.5),
     ]
-    options = RunOptions(out=tmp_path, device="cpu", with_report=False)
+    options = RunOptions(out=tmp_path, device="cpu")
     outcomes = run_plan(stages, options, Console(quiet=True), lambda _: build)
     assert [outcome.step for outcome in outcomes] == [8, 8]
+    assert "all stages" in (tmp_path / "report.html").read_text()
     assert bases == ["", str(tmp_path / "1-mask_stage/checkpoint")]
     assert (tmp_path / "checkpoint.txt").read_text().strip() == "2-edit_stage/checkpoint"
     last = [r for r in read_metrics(tmp_path / "1-mask_stage") if r["kind"] == EVALUATION][-1]
