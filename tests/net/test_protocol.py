@@ -304,7 +304,8 @@ def test_a_message_larger_than_the_reader_allows_is_refused_without_buffering_it
 
 
 def test_every_error_class_comes_back_as_itself() -> None:
-    for cls in _walk(UnmaskError):
+    # Other packages derive errors of their own (training does), which never cross the wire.
+    for cls in (cls for cls in _walk(UnmaskError) if cls.__module__ == UnmaskError.__module__):
         sent = WireError.of(cls("what to do"))
         received = decode(encode(sent), WireError).as_exception()
         assert type(received) is cls
