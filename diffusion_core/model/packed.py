@@ -1,8 +1,11 @@
 """Weights reordered for the CPU's matrix kernels.
 
 oneDNN multiplies from its own block order. Given a plain matrix it reorders, or takes a slower kernel, at every call;
-with the order made once, a bfloat16 product of a few rows takes half the time. It gives the very same bits: each sum
-is formed in the same order (tests/model/test_packed.py compares them).
+with the order made once, a product of a few rows takes half the time in bfloat16 and a third in float32.
+
+Decoding rests on a property of these kernels that torch's plain float32 product lacks: a row's result has the same
+bits whatever number of rows rides along. In bfloat16 the products are moreover the very bits of the plain ones, in
+float32 they differ from them by another order of summation, near 1e-6 (tests/model/test_packed.py holds all three).
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ class PackedMatrix:
         self.num_bytes = weight.numel() * weight.element_size()
 
     def linear(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """What ``F.linear(x, weight, bias)`` gives, for ``x`` [..., in]."""
+        """``F.linear(x, weight, bias)`` for ``x`` [..., in]; float32 sums in another order."""
         y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, bias, "none", [], "")
         return y
 
@@ -44,10 +47,12 @@ class PackedLinear(AdaptableLinear):
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether packing helps: bfloat16 on a CPU that computes in it. float32 goes through another library."""
-    if device.type != "cpu" or dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    """Whether packing helps: on a CPU, float32, and bfloat16 where the CPU computes in it."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
 
 
 def pack_linears(module: nn.Module) -> None:

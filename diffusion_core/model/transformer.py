@@ -109,7 +109,7 @@ class Transformer(nn.Module):
         return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
     def pack(self) -> None:
-        """Lay the weights out for serving on a CPU (packed.py): the same bits, faster; no training, no saving after."""
+        """Lay the weights out for serving on a CPU (packed.py): faster; no training, no saving after."""
         # The plain head stays for those who want single rows of it: mapped, and so without memory until touched.
         self.packed_head = PackedMatrix(self.head_weight)
         pack_linears(self)

@@ -1,4 +1,4 @@
-"""A packed model gives the bits of the plain one."""
+"""A packed model gives what the plain one gives: in bfloat16 the same bits, and in every dtype bits of its own row."""
 
 from __future__ import annotations
 
@@ -13,33 +13,53 @@ from diffusion_core.model.masks import causal
 from diffusion_core.model.packed import PackedMatrix, can_pack
 from diffusion_core.model.transformer import Transformer
 
-pytestmark = pytest.mark.skipif(
-    not can_pack(torch.device("cpu"), torch.bfloat16), reason="this CPU does not compute in bfloat16"
-)
+CPU = torch.device("cpu")
+DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if can_pack(CPU, dtype)]
+# Plain and packed float32 products sum in another order.
+TOLERANCE = {torch.float32: {"rtol": 1e-4, "atol": 5e-4}, torch.bfloat16: {"rtol": 0.0, "atol": 0.0}}
 
 
+def test_float32_is_packed_on_every_cpu() -> None:
+    assert can_pack(CPU, torch.float32) == torch.backends.mkldnn.is_available()
+    assert not can_pack(CPU, torch.float64)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [(1152, 896), (896, 4864), (300, 64), (7, 33)])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_packed_product_equals_the_plain_one(size: tuple[int, int], with_bias: bool) -> None:
+def test_packed_product_equals_the_plain_one(size: tuple[int, int], with_bias: bool, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(1)
-    weight = torch.randn(size, generator=generator).bfloat16()
-    bias = torch.randn(size[0], generator=generator).bfloat16() if with_bias else None
-    x = torch.randn(300, size[1], generator=generator).bfloat16()
+    weight = torch.randn(size, generator=generator).to(dtype)
+    bias = torch.randn(size[0], generator=generator).to(dtype) if with_bias else None
+    x = torch.randn(300, size[1], generator=generator).to(dtype)
     packed = PackedMatrix(weight)
     for rows in (2, 3, 7, 16, 33, 96, 300):
-        assert torch.equal(packed.linear(x[:rows], bias), torch.nn.functional.linear(x[:rows], weight, bias)), rows
+        plain = torch.nn.functional.linear(x[:rows], weight, bias)
+        torch.testing.assert_close(packed.linear(x[:rows], bias), plain, **TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [(1152, 896), (9728, 896), (896, 4864), (300, 64)])
+def test_a_packed_product_does_not_depend_on_the_number_of_rows(size: tuple[int, int], dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(2)
+    packed = PackedMatrix(torch.randn(size, generator=generator).to(dtype))
+    x = torch.randn(300, size[1], generator=generator).to(dtype)
+    whole = packed.linear(x)
+    for rows in (*range(2, 40), 63, 64, 65, 96, 256):
+        assert torch.equal(packed.linear(x[:rows].contiguous()), whole[:rows]), rows
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("with_adapter", [False, True])
-def test_packed_model_equals_the_plain_one(tied: bool, with_adapter: bool) -> None:
-    plain = tiny_transformer("qwen2" if tied else "llama", seed=3).bfloat16()
+def test_packed_model_equals_the_plain_one(tied: bool, with_adapter: bool, dtype: torch.dtype) -> None:
+    plain = tiny_transformer("qwen2" if tied else "llama", seed=3).to(dtype)
     config = plain.config
     adapter = None
     if with_adapter:
         adapter = GatedAdapter(config, rank=4, alpha=8.0, mask_token_id=None)
         adapter.randomise(torch.Generator().manual_seed(4))
-        adapter = adapter.bfloat16().requires_grad_(False)
+        adapter = adapter.to(dtype).requires_grad_(False)
     packed = copy.deepcopy(plain)
     packed.pack()
     ids = torch.arange(40, 52).unsqueeze(0)
@@ -48,12 +68,13 @@ def test_packed_model_equals_the_plain_one(tied: bool, with_adapter: bool) -> No
     for model in (plain, packed):
         hidden = model(ids, positions, causal(12), adapter=adapter, first_slot=8)
         outputs.append(model.logits(hidden))
-    assert torch.equal(*outputs)
+    torch.testing.assert_close(*outputs, **TOLERANCE[dtype])
     assert packed.num_bytes >= plain.num_bytes
 
 
-def test_packing_leaves_nothing_of_the_plain_weights() -> None:
-    model = Transformer(tiny_config(tie_word_embeddings=False)).bfloat16()
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_packing_leaves_nothing_of_the_plain_weights(dtype: torch.dtype) -> None:
+    model = Transformer(tiny_config(tie_word_embeddings=False)).to(dtype)
     before = model.num_bytes
     model.pack()
     assert model.num_bytes == before
