@@ -196,12 +196,15 @@ class AdaptConfig:
 
     ``rank`` and ``alpha`` of the gated adapter; ``head_layers``, ``taps`` (empty: a third, two thirds and the end of
     the depth) and ``head_steps`` (denoising steps a draft when served) of the draft head; ``slots``: draft
-    slots a sequence; ``full_mask_share``: blocks that are all masks; ``draft_noise_share``: of the revealed slots,
-    how many carry edit noise (substituted, shifted or lookup drafts, or an edit's original); ``offset_decay``:
+    slots a sequence; ``full_mask_share``: blocks that are all masks; ``known_share``: blocks that are all revealed, of
+    which a draft head learns its later steps; ``prefix_share``: of the others, those revealed from the left;
+    ``draft_noise_share``: of the revealed slots, how many carry edit noise (substituted tokens); ``offset_decay``:
     weight of offset k is ``offset_decay ** k``; ``distill_weight``: share of the loss that comes from the base's own
     distribution; ``vocabulary``: the head is cut to the most frequent tokens (0: whole).
     ``edit_rank``, ``edit_alpha``, ``changed_weight``: the adapter on the clean path that learns to edit (0: none), and
     the weight of changed tokens over copied ones.
+    ``remember_batches``: the run learns from its first so many batches again and again, each time with other blocks,
+    and keeps what the frozen base makes of them, which is most of a step's cost on a CPU (0: every batch is new).
     """
 
     rank: int = 32
@@ -211,6 +214,8 @@ class AdaptConfig:
     taps: tuple[int, ...] = ()
     slots: int = 512
     full_mask_share: float = 0.5
+    known_share: float = 0.0
+    prefix_share: float = 0.5
     draft_noise_share: float = 0.2
     offset_decay: float = 0.9
     distill_weight: float = 0.0
@@ -218,17 +223,22 @@ class AdaptConfig:
     edit_rank: int = 0
     edit_alpha: float = 32.0
     changed_weight: float = 4.0
+    remember_batches: int = 0
 
     def __post_init__(self) -> None:
         require(self.rank > 0, f"adapt.rank is {self.rank}: at least 1")
         require(self.edit_rank >= 0, f"adapt.edit_rank is {self.edit_rank}: at least 0")
         require(self.head_layers > 0, f"adapt.head_layers is {self.head_layers}: at least 1")
         require(self.head_steps > 0, f"adapt.head_steps is {self.head_steps}: at least 1")
-        require(self.head_steps > 0, f"adapt.head_steps is {self.head_steps}: at least 1")
+        require(self.remember_batches >= 0, f"adapt.remember_batches is {self.remember_batches}: at least 0")
         require(self.slots > 0, f"adapt.slots is {self.slots}: at least 1")
-        for name in ("full_mask_share", "draft_noise_share", "distill_weight"):
+        for name in ("full_mask_share", "known_share", "prefix_share", "draft_noise_share", "distill_weight"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"adapt.{name} is {value}: between 0 and 1")
+        require(
+            self.full_mask_share + self.known_share <= 1,
+            f"adapt.full_mask_share {self.full_mask_share} + adapt.known_share {self.known_share}: at most 1 together",
+        )
         require(0 < self.offset_decay <= 1, f"adapt.offset_decay is {self.offset_decay}: above 0, at most 1")
         require(self.changed_weight > 0, f"adapt.changed_weight is {self.changed_weight}: above 0")
         require(self.vocabulary >= 0, f"adapt.vocabulary is {self.vocabulary}: at least 0")

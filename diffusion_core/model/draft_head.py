@@ -22,10 +22,17 @@ from diffusion_core.errors import CheckpointError
 from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.kv_cache import ContextKeys, FixedContext, KVCache
 from diffusion_core.model.layers import ForwardContext, RMSNorm, TransformerLayer
-from diffusion_core.model.packed import PackedMatrix
+from diffusion_core.model.packed import PackedMatrix, pack_linears
 from diffusion_core.model.rope import RotaryEmbedding
 from diffusion_core.model.tensors import copy_tensors
 from diffusion_core.model.transformer import Transformer
+
+
+def head_visibility(num_rows: int, num_known: int) -> torch.Tensor:
+    """Bool [num_rows, num_rows]: known rows are causal, as the base's clean rows are; slots see the whole block."""
+    visible = torch.ones(num_rows, num_rows, dtype=torch.bool)
+    visible[:num_known] = visible[:num_known].tril()
+    return visible
 
 
 class DraftHead(nn.Module):
@@ -141,6 +148,8 @@ class DraftHead(nn.Module):
         """Take the rows of ``base``'s output head that score the head's vocabulary; packed to ``serve`` on a CPU."""
         rows = base.head_weight.detach()[self.token_ids]
         self._scores = PackedMatrix(rows) if serve else rows
+        if serve:
+            pack_linears(self.layers)
 
     def scores(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits [..., vocabulary_size], float32, over :attr:`token_ids`."""
@@ -162,11 +171,11 @@ class DraftHead(nn.Module):
         first, device, num_steps = cache.length, carried.device, self.num_steps
         tokens: list[int] = []
         positions = torch.arange(first, first + num_tokens, device=device).unsqueeze(0)
-        visible = torch.ones(num_tokens, num_tokens, dtype=torch.bool)
         for step in range(num_steps):
             known = torch.tensor([[anchor, *tokens]], device=device)[:, :num_tokens]
             masks = self.mask_embedding.to(base.dtype).expand(1, num_tokens - known.shape[1], -1)
             embedded = torch.cat((base.embed_tokens(known), masks), dim=1)
+            visible = head_visibility(num_tokens, known.shape[1])
             hidden = self(embedded, carried.unsqueeze(1), positions, visible, cache)
             until = -(-num_tokens * (step + 1) // num_steps)
             best = self.scores(hidden[0, len(tokens) : until]).argmax(-1)

@@ -87,6 +87,10 @@ class FixedContext:
         """Clean positions C."""
         return self._keys[0].shape[2]
 
+    def convert(self, dtype: torch.dtype) -> FixedContext:
+        """The same in another dtype."""
+        return FixedContext([keys.to(dtype) for keys in self._keys], [values.to(dtype) for values in self._values])
+
     def at(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of a layer, each [B, K, C, Dh]."""
         return self._keys[layer], self._values[layer]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from helpers.tiny_models import tiny_adapter, tiny_draft_head, tiny_transformer
@@ -12,7 +14,7 @@ from diffusion_core.model.kv_cache import KVCache
 from diffusion_core.model.masks import causal_context
 from diffusion_core.model.transformer import Transformer
 from train.adaptation.blocks import BlockShape, DraftBlocks, draw_blocks
-from train.adaptation.clean_pass import join_samples, run_clean_pass
+from train.adaptation.clean_pass import RememberedPasses, join_samples, run_clean_pass
 from train.adaptation.draft_loss import count_accepted, draft_loss, make_targets, row_weights
 from train.adaptation.tuning import weigh_targets
 from train.adaptation.vocabulary import choose_vocabulary, invert
@@ -36,7 +38,10 @@ def full_blocks(tokens: torch.Tensor, start: int, size: int, *, has_anchor: bool
     is_masked[..., 0] = not has_anchor
     none = torch.zeros_like(is_masked)
     held = tokens[:, start : start + size].unsqueeze(1)
-    return DraftBlocks(torch.tensor([[start]]), held, is_masked, none, ~none, torch.tensor([[True]]))
+    return DraftBlocks(
+        torch.tensor([[start]]), held, is_masked, none, ~none, torch.tensor([[True]]), torch.tensor([[False]]),
+        is_causal=has_anchor,
+    )  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None)
@@ -56,10 +61,60 @@ def test_blocks_stay_inside_and_see_what_precedes_them(length: int, num_prompt: 
     visible = blocks.visibility(batch.tokens.shape[1])
     size, num_clean = SHAPE.most, batch.tokens.shape[1]
     for b, n in ((0, 0), (1, 3)):
-        row = visible[b, n * size]
-        assert row[:num_clean].sum() == blocks.starts[b, n] and bool(row[: int(blocks.starts[b, n])].all())
-        inside = row[num_clean:].view(-1, size)
-        assert torch.equal(inside[n], blocks.is_used[b, n]) and inside.sum() == blocks.is_used[b, n].sum()
+        for offset in range(size):
+            row = visible[b, n * size + offset]
+            assert row[:num_clean].sum() == blocks.starts[b, n] and bool(row[: int(blocks.starts[b, n])].all())
+            inside = row[num_clean:].view(-1, size)
+            # Revealed rows are causal behind an anchor; masked ones see the whole block; no row sees another block.
+            expected = blocks.is_used[b, n].clone()
+            if not blocks.is_masked[b, n, offset]:
+                expected[offset + 1 :] = False
+            expected[offset] = True
+            assert torch.equal(inside[n], expected) and inside.sum() == expected.sum()
+
+
+def test_a_block_is_bidirectional_without_an_anchor() -> None:
+    batch = join_samples([make_sample(40)])
+    shape = dataclasses.replace(SHAPE, has_anchor=False)
+    blocks = draw_blocks(batch.tokens, batch.lengths, batch.prompts, shape, torch.Generator().manual_seed(3))
+    visible = blocks.visibility(40)[0, : shape.most, 40 : 40 + shape.most]
+    used = blocks.is_used[0, 0]
+    assert bool(visible[:, used].all())
+
+
+def test_shares_of_known_and_masked_blocks() -> None:
+    batch = join_samples([make_sample(200)])
+    shape = BlockShape(
+        num_blocks=2000, least=4, most=6, full_mask_share=0.2, noise_share=0.5, has_anchor=True, known_share=0.5,
+        prefix_share=1.0,
+    )  # fmt: skip
+    blocks = draw_blocks(batch.tokens, batch.lengths, batch.prompts, shape, torch.Generator().manual_seed(5))
+    known, full = blocks.is_known[0], blocks.is_full[0]
+    assert not (known & full).any()
+    assert abs(float(known.float().mean()) - 0.5) < 0.05 and abs(float(full.float().mean()) - 0.2) < 0.05
+    assert not blocks.is_masked[0, known].any() and not blocks.is_wrong[0, known].any()
+    assert bool(blocks.is_masked[0, full, 1:].all())
+    # From the left: behind a masked row all rows are masked.
+    masked = blocks.is_masked[0]
+    assert bool((masked[:, 1:] >= masked[:, :-1]).all())
+
+
+def test_a_batch_that_comes_again_is_run_through_the_base_once() -> None:
+    base = tiny_transformer("qwen2", seed=1)
+    tokens = join_samples([make_sample(30), make_sample(24, seed=2)]).tokens
+    expected = run_clean_pass(base, tokens, (1, 2))
+    for keeps_context in (True, False):
+        passes = RememberedPasses(base, (1, 2), keeps_context=keeps_context)
+        first = passes.get(0, tokens)
+        again = passes.get(0, torch.zeros_like(tokens))  # what it holds counts, not what is given
+        assert torch.equal(first.hidden, again.hidden)
+        assert first.hidden.dtype == base.dtype
+        torch.testing.assert_close(first.hidden, expected.hidden, rtol=1e-2, atol=1e-2)
+        for mine, theirs in zip(first.tapped, expected.tapped, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-2, atol=1e-2)
+        if keeps_context:
+            for mine, theirs in zip(first.context.at(1), expected.context.at(1), strict=True):
+                torch.testing.assert_close(mine, theirs, rtol=1e-2, atol=1e-2)
 
 
 def test_blocks_follow_from_the_generator_alone() -> None:

@@ -7,7 +7,8 @@ Logits are shifted, so row j speaks of position p + j + 1. A row holds the mask 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 
 import torch
 
@@ -16,10 +17,11 @@ import torch
 class BlockShape:
     """How blocks are drawn.
 
-    ``num_blocks`` a sequence, each of ``least`` to ``most`` rows; a share ``full_mask_share`` is all masks. In the
-    others a prefix is revealed (the order in which verification accepts) or, as often, every row with probability
-    1 - t. ``noise_share`` of the revealed rows hold a wrong token. With ``has_anchor`` the first row is always
-    revealed and true: the newest token, which a draft head knows and its base has not seen.
+    ``num_blocks`` a sequence, each of ``least`` to ``most`` rows; a share ``full_mask_share`` is all masks and a share
+    ``known_share`` all revealed. In the others a prefix is revealed (the order in which verification accepts; a share
+    ``prefix_share`` of them), or every row with probability 1 - t. ``noise_share`` of the revealed rows hold a wrong
+    token. With ``has_anchor`` the first row is always revealed and true: the newest token, which a draft head knows
+    and its base has not seen. Its revealed rows are causal: they see no row behind themselves, so all of them learn.
     """
 
     num_blocks: int
@@ -28,6 +30,8 @@ class BlockShape:
     full_mask_share: float
     noise_share: float
     has_anchor: bool
+    known_share: float = 0.0
+    prefix_share: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class DraftBlocks:
     """N blocks of S rows for each of B sequences.
 
     ``starts`` int64 [B, N]. Of each row [B, N, S]: ``tokens`` (anything where masked), ``is_masked``, ``is_wrong`` and
-    ``is_used`` (False behind the end of a short block or of the sequence). ``is_full`` bool [B, N].
+    ``is_used`` (False behind the end of a short block or of the sequence). ``is_full`` (all masks) and ``is_known``
+    (all revealed and true) bool [B, N]. ``is_causal``: revealed rows see no row behind themselves.
     """
 
     starts: torch.Tensor
@@ -44,6 +49,8 @@ class DraftBlocks:
     is_wrong: torch.Tensor
     is_used: torch.Tensor
     is_full: torch.Tensor
+    is_known: torch.Tensor
+    is_causal: bool = field(default=False, kw_only=True)
 
     @property
     def positions(self) -> torch.Tensor:
@@ -59,13 +66,26 @@ class DraftBlocks:
         sees_clean = torch.arange(num_clean, device=device) < starts.unsqueeze(-1)
         block = torch.arange(num_blocks, device=device).repeat_interleave(size)
         sees_rows = (block[:, None] == block[None, :]) & self.is_used.flatten(1).unsqueeze(1)
+        if self.is_causal:
+            is_behind = torch.ones(num_blocks * size, num_blocks * size, dtype=torch.bool, device=device).triu(1)
+            sees_rows = sees_rows & (self.is_masked.flatten(1).unsqueeze(-1) | ~is_behind)
         # A row that is not used sees itself: a row of nothing but hidden keys would be 0 / 0.
         sees_rows = sees_rows | torch.eye(num_blocks * size, dtype=torch.bool, device=device)
         return torch.cat((sees_clean, sees_rows), dim=-1)
 
     def to(self, device: torch.device) -> DraftBlocks:
         """The same blocks on another device."""
-        return DraftBlocks(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        moved = [getattr(self, name).to(device) for name in _TENSORS]
+        return DraftBlocks(*moved, is_causal=self.is_causal)
+
+
+_TENSORS = tuple(f.name for f in fields(DraftBlocks) if f.name != "is_causal")
+
+
+def join_blocks(parts: Sequence[DraftBlocks]) -> DraftBlocks:
+    """Blocks of several sequences as one batch."""
+    joined = [torch.cat([getattr(part, name) for part in parts]) for name in _TENSORS]
+    return DraftBlocks(*joined, is_causal=parts[0].is_causal)
 
 
 def draw_blocks(
@@ -91,12 +111,13 @@ def draw_blocks(
     true = tokens.gather(1, positions.clamp_max(tokens.shape[1] - 1).flatten(1)).view(batch, num_blocks, size)
 
     is_full = uniform(batch, num_blocks) < shape.full_mask_share
+    is_known = ~is_full & (uniform(batch, num_blocks) < shape.known_share / max(1 - shape.full_mask_share, 1e-9))
     num_known = (uniform(batch, num_blocks) * sizes).long().unsqueeze(-1)
-    is_prefix = uniform(batch, num_blocks, 1) < 0.5
+    is_prefix = uniform(batch, num_blocks, 1) < shape.prefix_share
     t = uniform(batch, num_blocks, 1)
     is_masked = torch.where(is_prefix, offsets >= num_known, uniform(batch, num_blocks, size) < t)
-    is_masked = is_masked | is_full.unsqueeze(-1)
-    is_wrong = ~is_masked & (uniform(batch, num_blocks, size) < shape.noise_share)
+    is_masked = (is_masked | is_full.unsqueeze(-1)) & ~is_known.unsqueeze(-1)
+    is_wrong = ~is_masked & ~is_known.unsqueeze(-1) & (uniform(batch, num_blocks, size) < shape.noise_share)
     if shape.has_anchor:
         is_masked[..., 0] = False
         is_wrong[..., 0] = False
@@ -104,4 +125,7 @@ def draw_blocks(
     others = (uniform(batch, num_blocks * size) * lengths.unsqueeze(-1)).long()
     wrong = tokens.gather(1, others).view(batch, num_blocks, size)
     is_wrong = is_wrong & (wrong != true)
-    return DraftBlocks(starts, torch.where(is_wrong, wrong, true), is_masked, is_wrong, is_used, is_full)
+    return DraftBlocks(
+        starts, torch.where(is_wrong, wrong, true), is_masked, is_wrong, is_used, is_full, is_known,
+        is_causal=shape.has_anchor,
+    )  # fmt: skip

@@ -41,6 +41,34 @@ class CleanPass:
     hidden: torch.Tensor
     tapped: list[torch.Tensor]
 
+    @property
+    def num_rows(self) -> int:
+        """T."""
+        return self.hidden.shape[1]
+
+    def convert(self, dtype: torch.dtype, *, keeps_context: bool) -> CleanPass:
+        """The same in another dtype; a draft head has no use for the base's keys and values."""
+        context = self.context.convert(dtype) if keeps_context else FixedContext([], [])
+        return CleanPass(context, self.hidden.to(dtype), [x.to(dtype) for x in self.tapped])
+
+
+class RememberedPasses:
+    """Clean passes of batches that come again, kept in bfloat16 in main memory: the frozen base is run once for each.
+
+    About 7 kB a token for a draft head of three taps on the 0.5B, 20 kB for a gated adapter.
+    """
+
+    def __init__(self, base: Transformer, taps: Sequence[int], *, keeps_context: bool) -> None:
+        self._base, self._taps, self._keeps_context = base, taps, keeps_context
+        self._kept: dict[int, CleanPass] = {}
+
+    def get(self, number: int, tokens: torch.Tensor) -> CleanPass:
+        """The clean pass of batch ``number``, whose tokens are ``tokens`` [B, T]."""
+        if number not in self._kept:
+            made = run_clean_pass(self._base, tokens, self._taps)
+            self._kept[number] = made.convert(torch.bfloat16, keeps_context=self._keeps_context)
+        return self._kept[number].convert(self._base.dtype, keeps_context=self._keeps_context)
+
 
 def join_samples(samples: Sequence[Sample]) -> CleanBatch:
     """Pad samples to the longest one."""

@@ -56,6 +56,8 @@ def row_weights(blocks: DraftBlocks, offset_decay: float) -> torch.Tensor:
     is_open = blocks.is_masked | blocks.is_wrong
     # Row j speaks of slot j + 1; the last row's answer is never shown.
     next_open = torch.cat((is_open[..., 1:], torch.ones_like(is_open[..., :1])), dim=-1)
+    if blocks.is_causal:
+        next_open = next_open | ~blocks.is_masked  # a revealed row does not see what is behind it
     return torch.where(next_open, 1.0, _KNOWN_WEIGHT) * decay * blocks.is_used
 
 
@@ -82,15 +84,22 @@ def draft_loss(
 def count_accepted(
     logits: torch.Tensor, blocks: DraftBlocks, targets: DraftTargets, first_row: int
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Metrics of the blocks that are all masks: agreement with the base by offset, and tokens per forward.
+    """Agreement with the base by offset, and tokens per forward, in the blocks that are all masks: one denoising step.
 
     A forward gives the accepted rows and one token of the base's own. ``first_row`` is the first row that drafts.
+    Where revealed rows are causal, the blocks that are all revealed tell the same of as many steps as slots
+    (``stepwise``): each row has seen the rows before it.
     """
     best = logits.argmax(-1).view(blocks.tokens.shape)
-    counted = blocks.is_used & blocks.is_full.unsqueeze(-1)
-    agrees = (best == targets.best) & counted
-    metrics = {f"accuracy/{j}": (agrees[..., j].sum(), counted[..., j].sum()) for j in range(first_row, best.shape[-1])}
-    accepted = agrees[..., first_row:].long().cumprod(-1).sum(-1)
-    full = blocks.is_full & blocks.is_used[..., first_row]
-    metrics["tokens_per_forward"] = (((accepted + 1) * full).sum(), full.sum())
+    agrees = best == targets.best
+    metrics: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    kinds = {"": blocks.is_full} | ({"stepwise_": blocks.is_known} if blocks.is_causal else {})
+    for name, is_kind in kinds.items():
+        counted = blocks.is_used & is_kind.unsqueeze(-1)
+        right = agrees & counted
+        for j in range(first_row, best.shape[-1]):
+            metrics[f"{name}accuracy/{j}"] = (right[..., j].sum(), counted[..., j].sum())
+        accepted = right[..., first_row:].long().cumprod(-1).sum(-1)
+        chosen = is_kind & blocks.is_used[..., first_row]
+        metrics[f"{name}tokens_per_forward"] = (((accepted + 1) * chosen).sum(), chosen.sum())
     return metrics

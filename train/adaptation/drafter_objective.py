@@ -7,7 +7,7 @@ lossless whatever is learned here (training.md section 2).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -16,10 +16,11 @@ from torch import nn
 
 from diffusion_core.checkpoints.load import Checkpoint, load_checkpoint
 from diffusion_core.errors import ConfigError
+from diffusion_core.model.adapter import adapted_layers
 from diffusion_core.model.config import AttentionPattern, LogitAlignment
 from diffusion_core.model.transformer import Transformer
-from train.adaptation.blocks import BlockShape, DraftBlocks, draw_blocks
-from train.adaptation.clean_pass import CleanBatch, CleanPass, join_samples, run_clean_pass
+from train.adaptation.blocks import BlockShape, DraftBlocks, draw_blocks, join_blocks
+from train.adaptation.clean_pass import CleanBatch, CleanPass, RememberedPasses, join_samples, run_clean_pass
 from train.adaptation.draft_loss import count_accepted, draft_loss, make_targets, row_weights
 from train.adaptation.vocabulary import choose_vocabulary, invert
 from train.config import TrainConfig
@@ -35,6 +36,10 @@ class DraftForward(Protocol):
 
     taps: tuple[int, ...]
     first_row: int
+    # Whether the slots read the base's own keys and values of the clean tokens.
+    reads_context: bool
+    # Whether row 0 is the newest token, revealed.
+    has_anchor: bool
 
     def __call__(self, model: nn.Module, clean: CleanPass, blocks: DraftBlocks) -> torch.Tensor:
         """Normalised hidden states [B, N * S, D] of the blocks' rows."""
@@ -43,10 +48,11 @@ class DraftForward(Protocol):
 
 @dataclass(frozen=True)
 class DraftBatch:
-    """Clean sequences and the blocks over them."""
+    """Clean sequences and the blocks over them. ``number``: of a batch that comes again, else -1."""
 
     clean: CleanBatch
     blocks: DraftBlocks
+    number: int = -1
 
 
 class DrafterObjective:
@@ -71,12 +77,18 @@ class DrafterObjective:
             most=noise.block_max,
             full_mask_share=adapt.full_mask_share,
             noise_share=adapt.draft_noise_share,
-            has_anchor=forward.first_row == 0,
+            has_anchor=forward.has_anchor,
+            known_share=adapt.known_share,
+            prefix_share=adapt.prefix_share,
         )
+        self._remembered = RememberedPasses(base, forward.taps, keeps_context=forward.reads_context)
 
     def draw(self, step: int, rank: int, world_size: int) -> DraftBatch:
         """Samples of that step with their blocks."""
-        return self._make_batch(self._train.batch(step, rank, world_size), ("train", step))
+        again = self._config.adapt.remember_batches
+        number = step % again if again else step
+        batch = self._make_batch(self._train.batch(number, rank, world_size), ("train", step))
+        return replace(batch, number=number if again else -1)
 
     def _make_batch(self, samples: list[Sample], name: tuple[str, int]) -> DraftBatch:
         drawn = []
@@ -85,14 +97,15 @@ class DrafterObjective:
             generator = make_generator(self._config.seed, *name, sample.id)
             lengths, first = torch.tensor([len(sample.tokens)]), torch.tensor([sample.num_prompt])
             drawn.append(draw_blocks(sample.tokens.unsqueeze(0), lengths, first, self._shape, generator))
-        fields = DraftBlocks.__dataclass_fields__
-        blocks = DraftBlocks(*(torch.cat([getattr(b, field) for b in drawn]) for field in fields))
-        return DraftBatch(join_samples(samples), blocks)
+        return DraftBatch(join_samples(samples), join_blocks(drawn))
 
     def _score(self, model: nn.Module, batch: DraftBatch) -> LossOutput:
         device, adapt = self._base.device, self._config.adapt
         tokens, blocks = batch.clean.tokens.to(device), batch.blocks.to(device)
-        clean = run_clean_pass(self._base, tokens, self._forward.taps)
+        if batch.number < 0:
+            clean = run_clean_pass(self._base, tokens, self._forward.taps)
+        else:
+            clean = self._remembered.get(batch.number, tokens)
         with torch.no_grad():
             base_logits = F.linear(clean.hidden, self._head).float()
             targets = make_targets(blocks, tokens, base_logits, self._index_of)
@@ -119,6 +132,8 @@ class DrafterObjective:
         sums: dict[str, list[float]] = {}
         for number in range(max(1, self._config.data.held_out_sequences // self._config.data.sequences)):
             batch = self._make_batch(self._held_out.batch(number), ("held_out", number))
+            if self._config.adapt.remember_batches:
+                batch = replace(batch, number=self._config.adapt.remember_batches + number)
             output = self._score(model, batch)
             found = {"loss": (output.loss_sum, output.count)} | output.metrics
             for name, (value, count) in found.items():
@@ -129,7 +144,7 @@ class DrafterObjective:
 
     def flops(self, model: nn.Module, batch: DraftBatch) -> float:
         """Clean pass, forward and backward of the rows, both with the cut head; attention is left out as small."""
-        per_row = 2.0 * sum(p.numel() for p in self._base.layers.parameters())
+        per_row = 2.0 * sum(rows * columns for rows, columns in adapted_layers(self._base.config).values())
         head = 2.0 * self._head.numel()
         clean_rows, rows = batch.clean.tokens.numel(), batch.blocks.tokens.numel()
         own = 2.0 * sum(p.numel() for p in model.parameters())

@@ -12,6 +12,8 @@ from diffusion_core.checkpoints.adapter import DraftHeadMetadata, load_drafter, 
 from diffusion_core.errors import ConfigError
 from diffusion_core.model.config import DrafterKind
 from diffusion_core.model.draft_head import DraftHead
+from diffusion_core.model.layers import TransformerLayer
+from diffusion_core.model.packed import can_pack
 from diffusion_core.model.transformer import Transformer
 from train.adaptation.blocks import DraftBlocks
 from train.adaptation.clean_pass import CleanPass
@@ -19,11 +21,15 @@ from train.adaptation.drafter_objective import DrafterObjective, drafted_vocabul
 from train.config import TrainConfig
 from train.objective import Objective, Saver, make_generator
 
+_START_SHARE = 0.1
+
 
 class HeadForward:
     """Blocks through the head. Row 0 is the anchor, the newest token; its draft is the token after it."""
 
     first_row = 0
+    reads_context = False
+    has_anchor = True
 
     def __init__(self, base: Transformer, taps: tuple[int, ...]) -> None:
         self._base, self.taps = base, taps
@@ -31,7 +37,7 @@ class HeadForward:
     def __call__(self, model: nn.Module, clean: CleanPass, blocks: DraftBlocks) -> torch.Tensor:
         """Normalised hidden states [B, N * S, D]."""
         assert isinstance(model, DraftHead)
-        size, num_clean = blocks.tokens.shape[2], clean.context.length
+        size, num_clean = blocks.tokens.shape[2], clean.num_rows
         features = model.make_features(clean.tapped)
         positions = torch.arange(num_clean, device=features.device).expand(len(features), -1)
         context = model.project(features, positions)
@@ -76,7 +82,11 @@ def make_head(config: TrainConfig, base: Transformer, token_ids: torch.Tensor) -
             scale = linear.in_features**-0.5
             linear.weight.copy_(torch.randn(linear.weight.shape, generator=generator) * scale)
         for mine, theirs in zip(head.layers, list(base.layers)[-adapt.head_layers :], strict=True):
+            assert isinstance(mine, TransformerLayer)
             mine.load_state_dict(theirs.state_dict())
+            # The base's last layers write many times more than the head's stream holds, which would drown it.
+            for writer in (mine.attention.o_proj, mine.mlp.down_proj):
+                writer.weight.mul_(_START_SHARE)
         head.norm.load_state_dict(base.norm.state_dict())
         head.mask_embedding.copy_(base.embed_tokens.weight.detach().float().mean(0))
     return head.to(base.device, base.dtype)
@@ -89,6 +99,8 @@ def build(config: TrainConfig, device: torch.device) -> tuple[nn.Module, Objecti
     loaders = make_loaders(config, checkpoint)
     token_ids = drafted_vocabulary(config, checkpoint, loaders[0])
     head = make_head(config, base, token_ids)
+    if can_pack(device, base.dtype):
+        base.pack()  # no gradient passes through the base: its clean pass may be the fast one
     forward = HeadForward(base, head.tap_layers)
     objective = DrafterObjective(config, base, head.token_ids, forward, loaders)
 
@@ -102,6 +114,11 @@ def build(config: TrainConfig, device: torch.device) -> tuple[nn.Module, Objecti
             vocabulary_size=len(head.token_ids),
             num_steps=head.num_steps,
         )
-        save_drafter(folder, metadata, head.named_tensors(), contract)
+        # The trainer's own state keeps full precision; what is served takes half the bytes.
+        tensors = {
+            name: tensor.bfloat16() if tensor.is_floating_point() else tensor
+            for name, tensor in head.named_tensors().items()
+        }
+        save_drafter(folder, metadata, tensors, contract)
 
     return head, objective, save

@@ -25,6 +25,8 @@ class GatedForward:
 
     taps: tuple[int, ...] = ()
     first_row = 0
+    reads_context = True
+    has_anchor = False
 
     def __init__(self, base: Transformer) -> None:
         self._base = base
