@@ -21,7 +21,10 @@ from train.adaptation.drafter_objective import DrafterObjective, drafted_vocabul
 from train.config import TrainConfig
 from train.objective import Objective, Saver, make_generator
 
+# What a new head writes, as shares of the base's own weights: of its layers' outputs, and of the final norm. At the
+# base's full scale the logits of a head that knows nothing are many times too sure (EXPERIMENTS.md, 2026-11-25).
 _START_SHARE = 0.1
+_START_SCALE = 0.2
 
 
 class HeadForward:
@@ -88,6 +91,7 @@ def make_head(config: TrainConfig, base: Transformer, token_ids: torch.Tensor) -
             for writer in (mine.attention.o_proj, mine.mlp.down_proj):
                 writer.weight.mul_(_START_SHARE)
         head.norm.load_state_dict(base.norm.state_dict())
+        head.norm.weight.mul_(_START_SCALE)
         head.mask_embedding.copy_(base.embed_tokens.weight.detach().float().mean(0))
     return head.to(base.device, base.dtype)
 
