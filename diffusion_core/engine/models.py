@@ -31,8 +31,8 @@ from diffusion_core.sampling.evaluate import Denoiser
 
 logger = logging.getLogger(__name__)
 
-# A 4-bit download grows to 16-bit weights (times 3.3) and needs room for activations and caches.
-_GROWTH = 3.3
+# A 4-bit download grows 3.3 times in 16-bit weights, 6.6 times in float32, and needs room for activations and caches.
+_GROWTH_PER_BYTE = 1.65
 _HEADROOM_BYTES = GIB // 2
 
 
@@ -138,7 +138,8 @@ class ModelHost:
                 f"edits are answered by the small {config.model}; for better ones run: unmask pull {DEFAULT_EDIT_MODEL}"
             )
             return config.model
-        needed = int((registry()[DEFAULT_EDIT_MODEL].size_bytes or 0) * _GROWTH) + _HEADROOM_BYTES
+        growth = _GROWTH_PER_BYTE * self._dtype.itemsize
+        needed = int((registry()[DEFAULT_EDIT_MODEL].size_bytes or 0) * growth) + _HEADROOM_BYTES
         free = available_bytes(config, self._device)
         if free < needed:
             self._notices["edit"] = (
