@@ -32,16 +32,22 @@ def test_help_lists_the_commands_of_the_contract(local: Unmask) -> None:
     assert b"both" in local.run("edit", "--help").out
 
 
-def test_starts_fast_and_without_torch(local: Unmask) -> None:
+def processor_seconds(command: list[str], environment: dict[str, str]) -> float:
+    """Processor time of a command, the least of three: the machine may be busy."""
     times = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        process = local.start("--help")
-        process.communicate()
-        assert process.returncode == 0
+        subprocess.run(command, env=environment, check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(times) < 0.5  # processor time: the machine may be busy
+    return min(times)
+
+
+def test_starts_fast_and_without_torch(local: Unmask) -> None:
+    environment = command_environment(local.folder)
+    ours = processor_seconds([sys.executable, "-m", "diffusion_core.commands", "--help"], environment)
+    # 0.3 s on a fast machine, twice that on a slow one: what torch alone takes there is the measure.
+    assert ours < 0.5 * processor_seconds([sys.executable, "-c", "import torch"], environment)
     code = "import json, sys; import diffusion_core.commands as c; c.make_app(); print(json.dumps(list(sys.modules)))"
     listed = subprocess.run([sys.executable, "-c", code], env=command_environment(local.folder), capture_output=True)
     loaded = set(json.loads(listed.stdout))
