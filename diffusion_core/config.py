@@ -46,6 +46,8 @@ class EngineConfig:
     ``edit_model`` ``auto`` takes the recommended edit model if it is downloaded and fits the memory, else ``model``.
     ``drafter`` ``auto`` takes the drafter that comes with a named model, ``none`` none; else it is the folder of one
     for ``model``.
+    ``tuning`` ``auto`` merges the edit tuning that comes with a named model into it, ``none`` none; else it is the
+    folder of one for the model that answers edits.
     ``dtype`` ``auto`` is bfloat16 where the device has instructions for it, else float32.
     ``num_threads`` 0 leaves torch's choice. ``prefix_cache_bytes`` bounds the KV caches kept between requests.
     """
@@ -53,6 +55,7 @@ class EngineConfig:
     model: str = DEFAULT_MODEL
     edit_model: str = "auto"
     drafter: str = "auto"
+    tuning: str = "auto"
     device: str = "auto"
     dtype: str = "auto"
     num_threads: int = 0
@@ -67,6 +70,7 @@ class EngineConfig:
         _require(bool(self.model), "engine.model is empty: name a model (`unmask models` lists them) or a folder")
         _require(bool(self.edit_model), "engine.edit_model is empty: name a model, a folder, or `auto`")
         _require(bool(self.drafter), "engine.drafter is empty: allowed are auto, none, and the folder of a drafter")
+        _require(bool(self.tuning), "engine.tuning is empty: allowed are auto, none, and the folder of a tuning")
         _require(
             self.dtype in {"auto", "float32", "bfloat16", "float16"},
             f"engine.dtype is {self.dtype!r}: allowed are auto, float32, bfloat16, float16",

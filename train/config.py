@@ -92,12 +92,15 @@ class ModelSettings:
 
     ``base``: registry name or folder of the checkpoint to start from; empty starts from random weights of ``shape``
     with ``tokenizer`` (a folder or registry name; empty takes the data source's own). ``drafter``: folder of a
-    drafter to go on from. ``dtype``: of the forward; the trained parameters keep a float32 master either way.
+    drafter to go on from. ``tuning``: folder of an edit tuning (``tune_edits``) that is merged into ``base`` before a
+    drafter learns from it; ``tune_edits`` goes on from it. ``dtype``: of the forward; the trained parameters keep a
+    float32 master either way.
     ``prompt_format`` and ``block_size`` go into the served checkpoint's diffusion configuration.
     """
 
     base: str = ""
     drafter: str = ""
+    tuning: str = ""
     tokenizer: str = ""
     dtype: str = "float32"
     prompt_format: str = ""

@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 from diffusion_core.checkpoints.atomic import new_folder
 from diffusion_core.checkpoints.safetensors_file import FLOAT_TYPES, read_header
 from diffusion_core.checkpoints.tokenizer_file import TOKENIZER_FILE, read_tokenizer
+from diffusion_core.checkpoints.tuning import load_tuning
 from diffusion_core.checkpoints.weights import check_shapes
 from diffusion_core.errors import CheckpointError
 from diffusion_core.model.config import (
@@ -34,7 +35,7 @@ from diffusion_core.model.config import (
     read_model_config,
     write_config,
 )
-from diffusion_core.model.packed import can_pack
+from diffusion_core.model.packed import can_pack, merge_deltas
 from diffusion_core.model.transformer import Transformer
 
 WEIGHTS_FILE = "model.safetensors"
@@ -55,8 +56,10 @@ def is_own_layout(folder: Path) -> bool:
     return (folder / MODEL_CONFIG_FILE).is_file()
 
 
-def load_folder(folder: Path, *, dtype: torch.dtype, device: torch.device, serve: bool = False) -> LoadedFolder:
-    """Load a folder in our own layout.
+def load_folder(
+    folder: Path, *, dtype: torch.dtype, device: torch.device, serve: bool = False, tuning: Path | None = None
+) -> LoadedFolder:
+    """Load a folder in our own layout; ``tuning`` is the folder of one that is merged into the weights.
 
     On the CPU and in the stored dtype the weights stay mapped: they are read when first used, and processes share them.
     With ``serve`` they are packed for the CPU's kernels where that helps; such a model can only be evaluated.
@@ -71,7 +74,10 @@ def load_folder(folder: Path, *, dtype: torch.dtype, device: torch.device, serve
     weights = folder / WEIGHTS_FILE
     _check_tensors(weights, model)
     model.load_state_dict(_read_tensors(weights, model.state_dict(), dtype, device), assign=True)
-    if serve and can_pack(device, dtype):
+    packs = serve and can_pack(device, dtype)
+    if tuning is not None:
+        merge_deltas(model, load_tuning(tuning, config).delta, pack=packs)
+    if packs:
         _pack_mapped(model, weights, dtype)
     model.requires_grad_(False).eval()
     return LoadedFolder(model=model, tokenizer=tokenizer, model_config=config, diffusion_config=diffusion_config)

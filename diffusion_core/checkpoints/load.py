@@ -16,8 +16,15 @@ from diffusion_core.checkpoints.registry import ModelEntry, registry
 from diffusion_core.checkpoints.sources import Progress, ignore_progress
 from diffusion_core.checkpoints.store import RECEIPT_FILE, locate, read_receipt
 from diffusion_core.checkpoints.tokenizer_file import find_stop_ids
+from diffusion_core.checkpoints.tuning import load_tuning
 from diffusion_core.errors import CheckpointError
-from diffusion_core.model.config import DiffusionConfig, DrafterKind, ModelConfig
+from diffusion_core.model.config import (
+    MODEL_CONFIG_FILE,
+    DiffusionConfig,
+    DrafterKind,
+    ModelConfig,
+    read_model_config,
+)
 from diffusion_core.model.transformer import Transformer
 
 logger = logging.getLogger(__name__)
@@ -41,12 +48,14 @@ def load_checkpoint(
     dtype: torch.dtype,
     device: torch.device,
     drafter: Path | None = None,
+    tuning: Path | None = None,
     serve: bool = False,
     progress: Progress = ignore_progress,
 ) -> Checkpoint:
     """Load a checkpoint by registry name, ``.gguf`` file, Hugging Face folder or folder in our own layout.
 
     The first load of a foreign format writes a converted copy into the cache; later ones map that copy.
+    ``tuning`` is the folder of low-rank changes that are merged into the weights (tuning.py).
     With ``serve`` the weights are laid out for decoding on this device: faster, and neither to be trained nor saved.
 
     Raises:
@@ -58,10 +67,16 @@ def load_checkpoint(
         receipt = read_receipt(path)
         path, expected = path / receipt.file, receipt.sha256
     if path.is_dir() and is_own_layout(path):
-        loaded = load_folder(path, dtype=dtype, device=device, serve=serve)
+        loaded = load_folder(path, dtype=dtype, device=device, serve=serve, tuning=tuning)
     else:
         loaded = _load_converted(
-            path, expected_sha256=expected, dtype=dtype, device=device, serve=serve, progress=progress
+            path,
+            expected_sha256=expected,
+            dtype=dtype,
+            device=device,
+            serve=serve,
+            tuning=tuning,
+            progress=progress,
         )
     diffusion_config = loaded.diffusion_config
     entry = registry().get(name_or_path)
@@ -94,16 +109,19 @@ def _load_converted(
     dtype: torch.dtype,
     device: torch.device,
     serve: bool,
+    tuning: Path | None,
     progress: Progress,
 ) -> LoadedFolder:
     copy = ensure_converted(path, dtype, progress, expected_sha256=expected_sha256)
     try:
-        return load_folder(copy, dtype=dtype, device=device, serve=serve)
+        return load_folder(copy, dtype=dtype, device=device, serve=serve, tuning=tuning)
     except CheckpointError as error:
+        if tuning is not None:
+            load_tuning(tuning, read_model_config(copy / MODEL_CONFIG_FILE))  # the fault may be the tuning's own
         # The copy is only a cache: a damaged one is made anew.
         logger.warning("the converted copy is damaged and is made anew: %s", error)
         copy = ensure_converted(path, dtype, progress, expected_sha256=expected_sha256, again=True)
-        return load_folder(copy, dtype=dtype, device=device, serve=serve)
+        return load_folder(copy, dtype=dtype, device=device, serve=serve, tuning=tuning)
 
 
 def _with_ids(entry: ModelEntry, loaded: LoadedFolder) -> DiffusionConfig:

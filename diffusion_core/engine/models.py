@@ -17,6 +17,7 @@ from diffusion_core.checkpoints.drafters import find_packaged_drafter
 from diffusion_core.checkpoints.load import Checkpoint, load_checkpoint
 from diffusion_core.checkpoints.registry import registry
 from diffusion_core.checkpoints.store import is_downloaded
+from diffusion_core.checkpoints.tunings import find_packaged_tuning
 from diffusion_core.config import DEFAULT_EDIT_MODEL, DEFAULT_MODEL, GIB, EngineConfig
 from diffusion_core.engine.device import available_bytes
 from diffusion_core.engine.prefix_cache import PrefixCache
@@ -176,10 +177,22 @@ class ModelHost:
             return find_packaged_drafter(name)
         return Path(wanted) if wanted != "none" and name == self._config.model else None
 
+    def _find_tuning(self, name: str) -> Path | None:
+        wanted = self._config.tuning
+        if wanted == "auto":
+            return find_packaged_tuning(name)
+        return Path(wanted) if wanted != "none" and name == self._edit_model() else None
+
     def _load(self, name: str, future: Future[LoadedModel]) -> None:
         try:
-            drafter = self._find_drafter(name)
-            checkpoint = load_checkpoint(name, dtype=self._dtype, device=self._device, drafter=drafter, serve=True)
+            checkpoint = load_checkpoint(
+                name,
+                dtype=self._dtype,
+                device=self._device,
+                drafter=self._find_drafter(name),
+                tuning=self._find_tuning(name),
+                serve=True,
+            )
             future.set_result(assemble(checkpoint, self._config))
             logger.info("model %s is loaded", name)
         except UnmaskError as error:

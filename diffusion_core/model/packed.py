@@ -10,6 +10,8 @@ float32 they differ from them by another order of summation, near 1e-6 (tests/mo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -60,6 +62,24 @@ def pack_linears(module: nn.Module) -> None:
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, AdaptedLinear):
+                setattr(parent, name, PackedLinear(child))
+
+
+@torch.no_grad()
+def merge_deltas(module: nn.Module, delta: Callable[[str], torch.Tensor], *, pack: bool) -> None:
+    """Add ``delta(name)`` [out, in] to the weight of every :class:`AdaptedLinear` inside ``module``, in place.
+
+    The sum is made in float32. With ``pack`` each layer is packed at once, so that no second copy of all is held.
+    The old weight is left as it was: it may be the mapping of a file.
+    """
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if not isinstance(child, AdaptedLinear):
+                continue
+            weight = child.weight
+            merged = weight.float() + delta(child.name).to(weight.device)
+            child.weight = nn.Parameter(merged.to(weight.dtype), requires_grad=False)
+            if pack:
                 setattr(parent, name, PackedLinear(child))
 
 

@@ -178,8 +178,14 @@ def _read(path: Path, cls: type[S]) -> S | None:
 
 
 def resolve_folders(config: EngineConfig) -> EngineConfig:
-    """The configuration with model folders as absolute paths: the engine runs in another working folder."""
-    return replace(config, model=resolve_model(config.model), edit_model=resolve_model(config.edit_model))
+    """The configuration with folders as absolute paths: the engine runs in another working folder."""
+    return replace(
+        config,
+        model=resolve_model(config.model),
+        edit_model=resolve_model(config.edit_model),
+        drafter=resolve_model(config.drafter),
+        tuning=resolve_model(config.tuning),
+    )
 
 
 def resolve_model(model: str) -> str:

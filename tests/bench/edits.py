@@ -1,6 +1,6 @@
 """Instruction edits: pass@1, tokens per forward, and whether transformers' greedy decoding gives the same answer.
 
-    python -m bench.edits --data CanItEdit.dev.jsonl.gz --model qwen2.5-coder-1.5b --reference --out OUT.jsonl
+    python -m bench.edits --data CanItEdit.dev.jsonl.gz --model qwen2.5-coder-1.5b --dtype float32 --reference --out OUT
 
 Each item is asked with its descriptive and its lazy instruction, decoded with `verified` from the selection's own text,
 and scored by its tests in the sandbox. ``--reference`` runs prompt and answer through transformers' model in one
@@ -98,12 +98,14 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--limit", type=int, default=None)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
     parser.add_argument("--reference", action="store_true")
     parser.add_argument("--out", required=True, type=Path)
     args = parser.parse_args()
-    checkpoint = load_checkpoint(args.model, dtype=torch.bfloat16, device=torch.device("cpu"), serve=True)
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[args.dtype]
+    checkpoint = load_checkpoint(args.model, dtype=dtype, device=torch.device("cpu"), serve=True)
     model = assemble(checkpoint, EngineConfig())
-    reference = load_reference_of(args.model, torch.bfloat16) if args.reference else None
+    reference = load_reference_of(args.model, dtype) if args.reference else None
     benchmark = make_editing(read_dataset(args.data), EditingOptions(), args.limit, args.seed)
     done = {json.loads(line)["task_id"] for line in args.out.open()} if args.out.exists() else set()
     with args.out.open("a", encoding="utf-8") as out:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -152,8 +153,8 @@ class DrafterObjective:
         return clean_rows * (per_row + head) + rows * (drafter + 2 * head)
 
 
-def load_base(config: TrainConfig, device: torch.device) -> Checkpoint:
-    """The frozen base of an adaptation.
+def load_base(config: TrainConfig, device: torch.device, *, tuned: bool = True) -> Checkpoint:
+    """The frozen base of an adaptation; with ``tuned`` the tuning ``model.tuning`` is merged into it.
 
     Raises:
         ConfigError: none is named, or it is not autoregressive.
@@ -162,7 +163,8 @@ def load_base(config: TrainConfig, device: torch.device) -> Checkpoint:
     if not config.model.base:
         raise ConfigError("model.base is empty: adapting needs a base, for example --set model.base=qwen2.5-coder-0.5b")
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.model.dtype]
-    base = load_checkpoint(config.model.base, dtype=dtype, device=device)
+    tuning = Path(config.model.tuning) if tuned and config.model.tuning else None
+    base = load_checkpoint(config.model.base, dtype=dtype, device=device, tuning=tuning)
     contract = base.diffusion_config
     if contract.attention is not AttentionPattern.CAUSAL_CONTEXT or contract.alignment is not LogitAlignment.SHIFTED:
         raise ConfigError(f"model.base {config.model.base} is not autoregressive: adapting starts from a causal model")
