@@ -105,7 +105,9 @@ class Job:
             banned_token_ids=model.banned_token_ids,
         )
         sources = self._draft_sources(model, prompt.tokens)
-        self._decoder = BlockDecoder(model.denoiser, model.tokenizer, self._sequence, task, sources)
+        self._decoder = BlockDecoder(
+            model.denoiser, model.tokenizer, self._sequence, task, sources, acceptance=model.acceptance
+        )
         self._run = self._sequence_prefill() if self.is_warm_up else self._decoder.run()
 
     def _sequence_prefill(self) -> Iterator[Progress]:

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ from diffusion_core.model.draft_head import DraftHead
 from diffusion_core.model.packed import can_pack
 from diffusion_core.model.transformer import Transformer
 from diffusion_core.requests import ModelStatus
+from diffusion_core.sampling.acceptance import Acceptance
 from diffusion_core.sampling.evaluate import Denoiser
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class LoadedModel:
     prefix_cache: PrefixCache
     stop_token_ids: frozenset[int]
     banned_token_ids: tuple[int, ...]
+    acceptance: Acceptance = field(default_factory=Acceptance)
 
     @property
     def num_bytes(self) -> int:

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from diffusion_core.requests import DecodingParams, FinishReason, Policy, SamplingParams
+from diffusion_core.sampling.acceptance import Acceptance
 from diffusion_core.sampling.drafts import DraftSource
 from diffusion_core.sampling.evaluate import Denoiser
 from diffusion_core.sampling.logits import TokenChooser
@@ -60,6 +61,8 @@ class Progress:
 class BlockDecoder:
     """Decodes one task over one sequence. Iterate :meth:`run`; then :attr:`answer` is complete.
 
+    ``acceptance`` is what earlier tasks of the same model taught about drafts; this one adds to it.
+
     Raises:
         CheckpointError: the checkpoint cannot decode with the policy asked for.
     """
@@ -71,8 +74,11 @@ class BlockDecoder:
         sequence: DecodingSequence,
         task: DecodingTask,
         sources: Sequence[DraftSource] = (),
+        *,
+        acceptance: Acceptance | None = None,
     ) -> None:
         self._sequence, self._task, self._tokenizer = sequence, task, tokenizer
+        self._acceptance = acceptance
         self.policy = resolve_policy(task.decoding.policy, denoiser)
         self._policy = self._make_policy(denoiser, sources)
         self._stream = DecodeStream(skip_special_tokens=True)
@@ -98,6 +104,7 @@ class BlockDecoder:
                     block_size=block_size,
                     shape=task.round_shape,
                     use_slots=decoding.use_mask_drafts,
+                    acceptance=self._acceptance,
                 )
             case Policy.CONFIDENCE:
                 tau, tau_low = decoding.tau, decoding.tau_low

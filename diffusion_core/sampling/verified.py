@@ -14,6 +14,7 @@ from enum import StrEnum
 import torch
 
 from diffusion_core.model.masks import causal_context
+from diffusion_core.sampling.acceptance import Acceptance, count_agreeing, kinds_of
 from diffusion_core.sampling.draft_length import DraftLength
 from diffusion_core.sampling.drafts import DraftSource, best_draft
 from diffusion_core.sampling.logits import TokenChooser
@@ -27,6 +28,10 @@ class RoundShape(StrEnum):
     TWO_PASS = "two_pass"  # noqa: S105 - not a password. Draft in one forward, verify in the next
     OPTIMISTIC = "optimistic"  # slots behind the whole draft: one forward a round while drafts are accepted whole
     ALL_LENGTHS = "all_lengths"  # slots behind every possible accepted length: always one forward a round
+
+
+# Slots behind every length of a long free draft would be hundreds of rows: with this many, the likeliest lengths.
+MAX_SLOT_ROWS = 64
 
 
 class AutoregressivePolicy:
@@ -48,8 +53,8 @@ class AutoregressivePolicy:
 class VerifiedPolicy:
     """Accepts the longest part of a draft that the clean causal rows choose too.
 
-    ``block_size`` slots are drafted when no source has a guess and ``use_slots`` is on; it also bounds nothing else:
-    drafts from sources have a length of their own.
+    With ``use_slots`` the checkpoint's drafter fills ``block_size`` slots; drafts from sources have a length of their
+    own. Of the two the one is verified of which more was accepted so far (``acceptance``).
     """
 
     def __init__(
@@ -61,23 +66,33 @@ class VerifiedPolicy:
         shape: RoundShape = RoundShape.TWO_PASS,
         use_slots: bool = True,
         max_draft: int = 64,
+        acceptance: Acceptance | None = None,
     ) -> None:
         self._chooser, self._sources = chooser, sources
         self._block_size, self._shape = block_size, shape
         self._use_slots = use_slots
         self._length = DraftLength(most=max_draft)
+        self._acceptance = acceptance or Acceptance()
         self._slot_draft: list[int] = []
 
     def step(self, sequence: DecodingSequence) -> Step:
         """One forward: verify a draft if there is one, else draft with slots, else a single token."""
-        draft = self._slot_draft or best_draft(self._sources, self._length.value).tokens
-        is_from_source = bool(draft) and not self._slot_draft
-        self._slot_draft = []
+        slots, self._slot_draft = self._slot_draft, []
+        free = best_draft(self._sources, self._length.value)
+        of_slots, of_free = kinds_of(slots, free)
+        expect = self._acceptance.expect
+        takes_free = bool(free.tokens) and (not slots or expect(of_free) >= expect(of_slots))
+        draft = free.tokens if takes_free else slots
         if not draft and self._has_slots(sequence):
             return self._draft_with_slots(sequence)
         step = self._verify(sequence, draft)
-        if is_from_source:
+        if takes_free:
             self._length.observe(len(draft), len(step.accepted) - 1)
+        # The text tells of both drafts, of the one that was not verified at least this much.
+        if slots:
+            self._acceptance.observe(of_slots, count_agreeing(slots, step.accepted))
+        if free.tokens:
+            self._acceptance.observe(of_free, count_agreeing(free.tokens, step.accepted))
         return step
 
     def _has_slots(self, sequence: DecodingSequence) -> bool:
@@ -118,7 +133,12 @@ class VerifiedPolicy:
             return ()
         if self._shape is RoundShape.OPTIMISTIC:
             return (num_pending + num_draft,)
-        return tuple(range(num_pending, num_pending + num_draft + 1))
+        lengths = range(num_draft + 1)
+        if len(lengths) * self._block_size > MAX_SLOT_ROWS:
+            # A free draft mostly holds to its end or departs early.
+            lengths_kept = max(2, MAX_SLOT_ROWS // self._block_size)
+            return tuple(num_pending + n for n in (*lengths[: lengths_kept - 1], num_draft))
+        return tuple(num_pending + n for n in lengths)
 
     def _read_group(
         self, sequence: DecodingSequence, slots: torch.Tensor, groups: tuple[int, ...], num_kept: int
@@ -139,8 +159,10 @@ class VerifiedPolicy:
         """A draft by the draft head, which has read every token in the cache; the newest token is its anchor."""
         head, cache, carried = sequence.denoiser.draft_head, sequence.cache.head, sequence.cache.carried
         assert head is not None and cache is not None and carried is not None
-        if best_draft(self._sources, 1).tokens:
-            return []  # a free draft is at hand
+        free = best_draft(self._sources, 1)
+        of_slots, of_free = kinds_of([], free)
+        if free.tokens and self._acceptance.expect(of_free) >= self._acceptance.expect(of_slots):
+            return []  # a free draft is at hand, and no worse
         sequence.num_head_calls += 1
         with torch.inference_mode():
             return head.draft(sequence.denoiser.model, sequence.tokens[-1], carried, self._block_size, cache)
