@@ -16,6 +16,7 @@ from diffusion_core.sampling.block_decoder import Answer, BlockDecoder, Decoding
 from diffusion_core.sampling.drafts import DraftSource, LookupDraft
 from diffusion_core.sampling.sequence import DecodingSequence
 from diffusion_core.sampling.stop import INDENTED_LANGUAGES, FenceRule, LineRule, ScopeRule, StopRule, SuffixRule
+from diffusion_core.sampling.verified import RoundShape
 
 FrameCallback = Callable[[PreviewFrame], None]
 
@@ -103,6 +104,8 @@ class Job:
             stop_rules=self._stop_rules(model),
             stop_token_ids=model.stop_token_ids,
             banned_token_ids=model.banned_token_ids,
+            # On a CPU the many rows of slots behind every length cost more than the forward they save.
+            round_shape=RoundShape.TWO_PASS if model.denoiser.model.device.type == "cpu" else RoundShape.ALL_LENGTHS,
         )
         sources = self._draft_sources(model, prompt.tokens)
         self._decoder = BlockDecoder(

@@ -83,7 +83,8 @@ class VerifiedPolicy:
         expect = self._acceptance.expect
         takes_free = bool(free.tokens) and (not slots or expect(of_free) >= expect(of_slots))
         draft = free.tokens if takes_free else slots
-        if not draft and self._has_slots(sequence):
+        # Drafting costs a forward of one token; what it promises must make up for that within two.
+        if not slots and self._has_slots(sequence) and expect(of_slots) / 2 > (expect(of_free) if free.tokens else 0):
             return self._draft_with_slots(sequence)
         step = self._verify(sequence, draft)
         if takes_free:
