@@ -43,7 +43,7 @@ def test_variants_differ_in_temperature_order_and_block_size() -> None:
     found = rollout_variants(base, OrderConfig(pool=9, keep=1))
     assert len(found) == 9 and found[0] == base
     assert len({v.temperature for v in found}) == 3 and len({v.order for v in found}) == 3
-    assert {v.block_size for v in found} == {4, 8, 16}
+    assert {v.block_size for v in found} == {2, 4, 8}
     few = rollout_variants(base, OrderConfig(pool=4, keep=1))
     assert len({v.order for v in few}) == 3 and len({v.temperature for v in few}) == 3
     every = rollout_variants(base, OrderConfig(pool=27, keep=1))

@@ -6,6 +6,7 @@ evidence lower bound filters the pool; what is kept is stored as tensors, so tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -82,14 +83,19 @@ def partition_from_starts(starts: torch.Tensor) -> Partition:
     return Partition(firsts, sizes, block_of)
 
 
+def block_sizes(base: RolloutSettings) -> tuple[int, int, int]:
+    """The serving decoder's block, its half and its quarter. None is larger: the model was not trained for it."""
+    return base.block_size, max(1, base.block_size // 2), max(1, base.block_size // 4)
+
+
 def rollout_variants(base: RolloutSettings, config: OrderConfig) -> list[RolloutSettings]:
-    """``config.pool`` ways to answer, by temperature, order and block size (whole, half, double).
+    """``config.pool`` ways to answer, by temperature, order and block size (:func:`block_sizes`).
 
     The first is the serving decoder's own. The others run through the combinations like a Latin square, so that even
     a few of them differ in everything.
     """
     orders = (Order.CONFIDENCE, Order.LEFT_TO_RIGHT, Order.RANDOM)
-    sizes = (base.block_size, max(1, base.block_size // 2), 2 * base.block_size)
+    sizes = block_sizes(base)
     num_temperatures = len(config.temperatures)
     variants = [base]
     for number in range(1, config.pool):
@@ -119,7 +125,8 @@ def make_pool(
     An answer that did not end ranks behind all that did.
     """
     base = serving_settings(denoiser)
-    num_columns = -(-max_tokens // (2 * base.block_size)) * 2 * base.block_size
+    unit = math.lcm(*block_sizes(base))
+    num_columns = -(-max_tokens // unit) * unit
     kept = []
     for first in range(0, len(prompts), _ROWS_AT_ONCE):
         part = prompts[first : first + _ROWS_AT_ONCE]
