@@ -185,6 +185,10 @@ class Engine:
 
     def _begin(self, job: Job) -> None:
         model = job.loading.result()
+        if not job.is_warm_up:
+            # A warm-up holds the very keys and values that this request is about to look for: it gives them back.
+            for other in [each for each in self._active if each.is_warm_up and each.model is model]:
+                self._end(other, FinishReason.STOP)
         job.begin(model, self._answer_budget(job, model), self._hosts.notice_for(job.task))
 
     def _answer_budget(self, job: Job, model: LoadedModel) -> int:

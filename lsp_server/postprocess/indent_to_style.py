@@ -19,8 +19,8 @@ def indent_to_style(proposal: Proposal, place: Place) -> Proposal:
     if place.indent_style.by_tabs:
         rest = [_to_tabs(line, _own_width(lines, place)) for line in lines[1:]]
     elif any("\t" in white_space(line) for line in lines[1:]):
-        width = place.indent_style.width or DEFAULT_WIDTH
-        rest = [white_space(line).replace("\t", " " * width) + line.lstrip(" \t") for line in lines[1:]]
+        width = place.indent_style.width  # unknown: a new file of Go has tabs to come
+        rest = [_to_spaces(line, width) if width else line for line in lines[1:]]
     else:
         rest = _rescale(lines, place)
     first = lines[0] if place.head.strip() else _first_line(lines[0], place)
@@ -33,8 +33,12 @@ def _first_line(line: str, place: Place) -> str:
     if place.indent_style.by_tabs and " " in space:
         return _to_tabs(line, _own_width([line], place))
     if not place.indent_style.by_tabs and "\t" in space and place.indent_style.width:
-        return space.replace("\t", " " * place.indent_style.width) + line.lstrip(" \t")
+        return _to_spaces(line, place.indent_style.width)
     return line
+
+
+def _to_spaces(line: str, width: int) -> str:
+    return white_space(line).replace("\t", " " * width) + line.lstrip(" \t")
 
 
 def _to_tabs(line: str, width: int) -> str:
