@@ -1,9 +1,9 @@
 r"""Golden files of the filters: ``golden/<filter>/*.txt``; in ``golden/all`` every filter runs, in order.
 
 A file begins with settings (``language:``, ``single_line:``, ``invoked:``, ``may_replace:``), then come
-``--- document`` with ``‸`` at the cursor, ``--- answer``, and either ``--- accepted`` (the document after the answer was accepted) or
-``--- dropped`` with the reason. ``→`` is a tab; ``␍␊`` or ``␍`` at the end of a line are its terminator; ``·`` is a
-space that would not be seen; ``⏎`` ends a text whose last line ends with a line break.
+``--- document`` with ``‸`` at the cursor, ``--- answer``, and either ``--- accepted`` (the document after the answer
+was accepted) or ``--- dropped`` with the reason. ``→`` is a tab; ``␍␊`` or ``␍`` at the end of a line are its
+terminator; ``·`` is a space that would not be seen; ``⏎`` ends a text whose last line ends with a line break.
 """
 
 from pathlib import Path
