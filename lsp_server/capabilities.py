@@ -11,11 +11,16 @@ from typing import Any
 EDIT = "unmask.edit"
 ACCEPT_EDIT = "unmask.acceptEdit"
 REJECT_EDIT = "unmask.rejectEdit"
+EDIT_SCOPE = "unmask.editScope"
+WARM_EDIT = "unmask.warmEdit"
+LIST_MODELS = "unmask.listModels"
 STATUS = "unmask.status"
 RESTART_ENGINE = "unmask.restartEngine"
 TOGGLE = "unmask.toggle"
 ACCEPTED = "unmask.accepted"
-COMMANDS = (STATUS, RESTART_ENGINE, TOGGLE, ACCEPTED, EDIT, ACCEPT_EDIT, REJECT_EDIT)
+COMMANDS = (
+    STATUS, RESTART_ENGINE, TOGGLE, ACCEPTED, LIST_MODELS, EDIT, ACCEPT_EDIT, REJECT_EDIT, EDIT_SCOPE, WARM_EDIT,
+)  # fmt: skip
 
 COMPLETION_TRIGGERS = (" ", ".", "(", "[", "{", ",", "=", ":", "/")
 ENCODINGS = ("utf-8", "utf-16", "utf-32")

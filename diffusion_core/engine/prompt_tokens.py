@@ -102,12 +102,12 @@ class PromptEncoder:
         if self.format.render_edit is None:
             raise CheckpointError(f"prompt format {self.format.name} has no instruction edits")
         # With one character for each side that has text, so that the words which introduce it are counted.
-        sides = {side: "x" if getattr(request, side).strip() else "" for side in ("before", "after")}
-        bare = self.encode(self.format.render_edit(dataclasses.replace(request, **sides)))
+        before, after = ("x" if side.strip() else "" for side in (request.before, request.after))
+        bare = self.encode(self.format.render_edit(dataclasses.replace(request, before=before, after=after)))
         room = self._max_tokens - max_answer - len(bare) - 32
         # What is left for the surroundings moves in steps, so that a longer instruction does not cut them anew.
         budget = room // SURROUNDINGS_STEP * SURROUNDINGS_STEP
-        if room < SURROUNDINGS_STEP and any(sides.values()):
+        if room < SURROUNDINGS_STEP and (before or after):
             alone = self.encode_edit(dataclasses.replace(request, before="", after=""), max_answer)
             return EncodedPrompt(alone.tokens, "the text around the selection does not fit and was left out")
         if room < 0:
