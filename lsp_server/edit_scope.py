@@ -8,6 +8,7 @@ from enum import StrEnum
 from lsprotocol.types import Range
 
 from lsp_server.snapshot import Point, Snapshot
+from lsp_server.syntax import SyntaxTree, enclosing_definition
 from lsp_server.text_edits import Lines, whole_lines
 
 
@@ -29,13 +30,17 @@ class Scope:
     name: str = ""
 
 
-def find_scope(snapshot: Snapshot, wanted: Range) -> Scope:
+def find_scope(snapshot: Snapshot, wanted: Range, tree: SyntaxTree | None = None) -> Scope:
     """Whole lines of a selection; without one the enclosing definition, else the line, or a place on a blank line."""
     start, end = snapshot.point_at(wanted.start), snapshot.point_at(wanted.end)
     if start != end:
         return Scope(range_of_lines(snapshot, whole_lines(snapshot, wanted)), ScopeKind.SELECTION)
     if not snapshot.content(start.line).strip():
         return Scope(snapshot.range_between(start, start), ScopeKind.INSERT)
+    definition = enclosing_definition(snapshot, start, tree)
+    if definition is not None:
+        lines = Lines(definition.first_line, definition.end_line)
+        return Scope(range_of_lines(snapshot, lines), ScopeKind.DEFINITION, definition.name)
     return Scope(range_of_lines(snapshot, Lines(start.line, start.line + 1)), ScopeKind.LINE)
 
 

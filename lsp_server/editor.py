@@ -125,6 +125,11 @@ class Editor:
                 raise InvalidRequest(f"hunks {wrong} do not exist: the edit has {len(proposed.hunks)}")
             proposed = replace(proposed, hunks=tuple(proposed.hunks[number] for number in sorted(set(chosen))))
         del self._pending[edit_id]
+        if not proposed.hunks:
+            return Outcome(
+                state=State.EMPTY, message="No change was chosen.", edit_id=edit_id, uri=proposed.snapshot.uri,
+                version=proposed.snapshot.version, result=proposed.result,
+            )  # fmt: skip
         return await self._apply_proposed(proposed)
 
     def reject(self, edit_id: str) -> bool:

@@ -81,10 +81,11 @@ async def edit_scope(ls: UnmaskServer, params: types.ExecuteCommandParams) -> di
     """What an edit of ``{uri, range}`` would be about: its lines, the kind of scope, and a definition's name."""
     argument = one_object(params)
     check_fields(argument, _SCOPE_FIELDS, ("uri", "range"), "an edit scope")
+    wanted = range_in(ls, argument["range"])
     snapshot = ls.session.snapshot(argument["uri"])
     if snapshot is None:
         raise invalid_params(f"{argument['uri']} is not open in the editor")
-    scope = find_scope(snapshot, range_in(ls, argument["range"]))
+    scope = find_scope(snapshot, wanted, ls.session.trees.of(snapshot))
     return {
         "range": ls.protocol._converter.unstructure(scope.range),
         "kind": scope.kind.value,
