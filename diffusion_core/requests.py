@@ -15,6 +15,8 @@ from typing import Protocol
 from diffusion_core.errors import InvalidRequest
 
 MAX_INSTRUCTION_CHARACTERS = 10_000
+# Stands in a warm-up for an instruction of which nothing is known yet.
+UNKNOWN_INSTRUCTION = "…"
 MAX_TOKENS_LIMIT = 8192
 MAX_SNIPPETS = 64
 MAX_ALTERNATIVES = 8
@@ -172,7 +174,11 @@ def _check_limits(max_tokens: int, deadline_ms: int, snippets: tuple[Snippet, ..
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmRequest:
-    """Compute and keep the prompt of a request that is expected soon; no text is made."""
+    """Compute and keep the prompt of a request that is expected soon; no text is made.
+
+    The instruction of an ``edit`` may still be being typed (:data:`UNKNOWN_INSTRUCTION`: nothing of it is known): the
+    prompt is computed up to its end and no further.
+    """
 
     completion: CompletionRequest | None = None
     edit: EditRequest | None = None

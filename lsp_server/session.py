@@ -13,11 +13,13 @@ from lsp_server.debounce import Debounce
 from lsp_server.engine_link import Connect, EngineLink
 from lsp_server.in_flight import InFlight
 from lsp_server.logs import set_level
+from lsp_server.plain import as_plain
 from lsp_server.positions import Encoding
 from lsp_server.settings import Problem, Settings, client_config, read_settings
 from lsp_server.snapshot import Point, Snapshot
 from lsp_server.status_board import Notify, StatusBoard
 from lsp_server.suggestions import SuggestionStore
+from lsp_server.syntax import Trees
 from lsp_server.text_sync import Document
 
 MAX_SHOWN = 32
@@ -32,11 +34,14 @@ class ClientFacts:
     has_configuration: bool
     has_configuration_registration: bool
     has_progress: bool
+    has_code_action_literals: bool
+    has_edit_prompt: bool  # ours: it runs unmask.client.edit, with a prompt and a preview of its own
 
     @staticmethod
     def of(capabilities: ClientCapabilities) -> ClientFacts:
         """The facts we use."""
         document, workspace, window = capabilities.text_document, capabilities.workspace, capabilities.window
+        action = document.code_action if document else None
         registration = workspace.did_change_configuration if workspace else None
         return ClientFacts(
             has_inline_completion=bool(document and document.inline_completion is not None),
@@ -44,7 +49,16 @@ class ClientFacts:
             has_configuration=bool(workspace and workspace.configuration),
             has_configuration_registration=bool(registration and registration.dynamic_registration),
             has_progress=bool(window and window.work_done_progress),
+            has_code_action_literals=bool(action and action.code_action_literal_support),
+            has_edit_prompt=_own_facts(capabilities.experimental).get("editPrompt") is True,
         )
+
+
+def _own_facts(experimental: object) -> dict[str, object]:
+    """``capabilities.experimental.unmask``, whatever pygls made of the object."""
+    plain = as_plain(experimental)
+    facts = plain.get("unmask") if isinstance(plain, dict) else None
+    return facts if isinstance(facts, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,7 @@ class Session:
         self.encoding = encoding
         self.settings = Settings()
         self.documents: dict[str, Document] = {}
+        self.trees = Trees()
         self.board = StatusBoard(notify)
         self.engine = EngineLink(self.board, connect)
         self.suggestions = SuggestionStore()

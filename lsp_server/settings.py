@@ -93,6 +93,7 @@ class EditSettings:
     max_selection_chars: int = number(20_000, 1, 1_000_000)
     max_context_chars: int = number(3000, 0, 100_000)
     deadline_ms: int = number(120_000, 1000, 3_600_000)
+    code_actions: bool = setting(True, "true or false")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -142,7 +142,8 @@ class Job:
 
     def _encode(self, model: LoadedModel, max_tokens: int) -> EncodedPrompt:
         if isinstance(self.request, EditRequest):
-            return model.encoder.encode_edit(self.request, max_tokens)
+            encode = model.encoder.encode_edit_opening if self.is_warm_up else model.encoder.encode_edit
+            return encode(self.request, max_tokens)
         return model.encoder.encode_completion(self.request, max_tokens)
 
     def _stop_rules(self, model: LoadedModel) -> tuple[StopRule, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -12,6 +13,7 @@ from diffusion_core.errors import UnmaskError
 from lsp_server import capabilities
 from lsp_server.completer import Ask
 from lsp_server.features.inline_completion import end_of
+from lsp_server.model_list import known_models
 from lsp_server.reporting import internal_error, invalid_params, request_failed
 from lsp_server.server import UnmaskServer
 
@@ -25,6 +27,7 @@ def register(server: UnmaskServer) -> None:
     server.command(capabilities.RESTART_ENGINE)(restart_engine)
     server.command(capabilities.TOGGLE)(toggle)
     server.command(capabilities.ACCEPTED)(accepted)
+    server.command(capabilities.LIST_MODELS)(list_models)
 
 
 async def execute_command(ls: UnmaskServer, params: types.ExecuteCommandParams) -> Any:
@@ -63,6 +66,11 @@ async def restart_engine(ls: UnmaskServer, _: types.ExecuteCommandParams) -> Non
 async def toggle(ls: UnmaskServer, _: types.ExecuteCommandParams) -> bool:
     """Switch suggestions on or off."""
     return ls.session.toggle()
+
+
+async def list_models(ls: UnmaskServer, _: types.ExecuteCommandParams) -> list[dict[str, Any]]:
+    """The models that can be chosen, for an editor's menu."""
+    return await asyncio.to_thread(known_models)  # reads files
 
 
 async def accepted(ls: UnmaskServer, params: types.ExecuteCommandParams) -> None:

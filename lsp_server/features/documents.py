@@ -40,3 +40,4 @@ def did_change(ls: UnmaskServer, params: types.DidChangeTextDocumentParams) -> N
 def did_close(ls: UnmaskServer, params: types.DidCloseTextDocumentParams) -> None:
     """Forget the document."""
     ls.session.documents.pop(params.text_document.uri, None)
+    ls.session.trees.forget(params.text_document.uri)

@@ -10,7 +10,8 @@ from lsprotocol import types
 
 from lsp_server.completer import Completer
 from lsp_server.editor import Editor
-from lsp_server.features import completion, inline_completion
+from lsp_server.features import code_actions, completion, inline_completion
+from lsp_server.plain import as_plain
 from lsp_server.positions import Encoding
 from lsp_server.server import UnmaskServer
 from lsp_server.session import ClientFacts, Session
@@ -49,6 +50,7 @@ def initialize(ls: UnmaskServer, params: types.InitializeParams) -> None:
     )
     ls.open_session(session, Completer(session), Editor(session, notify, _applier(ls)))
     inline_completion.register(ls)
+    code_actions.register(ls)
     if not facts.has_inline_completion:
         completion.register(ls)
     session.stash_settings(params.initialization_options)
@@ -114,14 +116,3 @@ def _applier(ls: UnmaskServer) -> Any:
         return answer.applied, answer.failure_reason or ""
 
     return apply
-
-
-def as_plain(value: Any) -> Any:
-    """Dicts and lists, whatever pygls made of JSON objects."""
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, dict):
-        return {key: as_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_plain(item) for item in value]
-    return value

@@ -193,24 +193,34 @@ class EditorClient:
         apply_edit: bool = True,
         configuration: bool = False,
         progress: bool = False,
+        notebooks: bool = False,
+        edit_prompt: bool = False,
+        code_action_literals: bool = True,
     ) -> dict[str, Any]:
         """The handshake up to ``initialized``; the result is the answer to ``initialize``."""
         self.encoding = encoding
         document: dict[str, Any] = {"synchronization": {"dynamicRegistration": True}, "completion": {}}
         if inline_completion:
             document["inlineCompletion"] = {"dynamicRegistration": True}
+        if code_action_literals:
+            kinds = {"codeActionKind": {"valueSet": ["quickfix", "refactor"]}}
+            document["codeAction"] = {"codeActionLiteralSupport": kinds}
         workspace = {
             "applyEdit": apply_edit,
             "workspaceEdit": {"documentChanges": True},
             "configuration": configuration,
             "didChangeConfiguration": {"dynamicRegistration": configuration},
         }
-        capabilities = {
+        capabilities: dict[str, Any] = {
             "textDocument": document,
             "workspace": workspace,
             "window": {"workDoneProgress": progress},
             "general": {"positionEncodings": [encoding]},
         }
+        if notebooks:
+            capabilities["notebookDocument"] = {"synchronization": {"dynamicRegistration": True}}
+        if edit_prompt:
+            capabilities["experimental"] = {"unmask": {"editPrompt": True}}
         params = {"processId": os.getpid(), "rootUri": None, "capabilities": capabilities}
         answer = await self.request("initialize", {**params, "initializationOptions": options})
         self.capabilities = answer["capabilities"]

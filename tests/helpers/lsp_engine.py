@@ -47,6 +47,7 @@ class WrittenEngine:
     completions: dict[str, str] = field(default_factory=dict)
     edits: dict[str, str] = field(default_factory=dict)
     forward_s: float = 0.005
+    warm_s: float = 0.0
     edit_finish: FinishReason = FinishReason.STOP
     error: UnmaskError | None = None
     status: str = "ready"
@@ -76,6 +77,11 @@ class WrittenEngine:
 
     async def warm(self, request: WarmRequest) -> None:
         self.warmed.append(request)
+        try:
+            await asyncio.sleep(self.warm_s)
+        except asyncio.CancelledError:
+            self.num_cancelled += 1
+            raise
 
     async def health(self) -> Health:
         models = (ModelStatus(name=MODEL, task="completion", state=self.status),)

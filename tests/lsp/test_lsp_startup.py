@@ -60,10 +60,11 @@ async def test_capabilities(connect):
             "positionEncoding": "utf-16",
             "textDocumentSync": {"openClose": True, "change": 2, "save": False},
             "inlineCompletionProvider": {},
+            "codeActionProvider": {"codeActionKinds": ["quickfix", "refactor.rewrite"], "resolveProvider": False},
             "executeCommandProvider": {
                 "commands": [
-                    "unmask.status", "unmask.restartEngine", "unmask.toggle", "unmask.accepted", "unmask.edit",
-                    "unmask.acceptEdit", "unmask.rejectEdit",
+                    "unmask.status", "unmask.restartEngine", "unmask.toggle", "unmask.accepted", "unmask.listModels",
+                    "unmask.edit", "unmask.acceptEdit", "unmask.rejectEdit", "unmask.editScope", "unmask.warmEdit",
                 ]
             },
             "workspace": {
