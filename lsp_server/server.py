@@ -120,10 +120,10 @@ def create_server(
     connect: Connect = connect_lazily, *, version: str = "0", answered: int | str | None = None
 ) -> UnmaskServer:
     """A server with all features; the request with the id ``answered`` has its answer already."""
-    from lsp_server.features import commands, documents, edit, lifecycle, shown
+    from lsp_server.features import commands, documents, edit, lifecycle, shown, watched_files
 
     server = UnmaskServer(connect, version)
     server.protocol.answered = answered
-    for register in (lifecycle.register, documents.register, commands.register, edit.register, shown.register):
-        register(server)
+    for feature in (lifecycle, documents, commands, edit, shown, watched_files):
+        feature.register(server)
     return server
