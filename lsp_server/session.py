@@ -13,6 +13,7 @@ from lsp_server.debounce import Debounce
 from lsp_server.engine_link import Connect, EngineLink
 from lsp_server.in_flight import InFlight
 from lsp_server.logs import set_level
+from lsp_server.notebooks import Notebooks
 from lsp_server.plain import as_plain
 from lsp_server.positions import Encoding
 from lsp_server.settings import Problem, Settings, client_config, read_settings
@@ -86,6 +87,7 @@ class Session:
         self.encoding = encoding
         self.settings = Settings()
         self.documents: dict[str, Document] = {}
+        self.notebooks = Notebooks()
         self.trees = Trees()
         self.board = StatusBoard(notify)
         self.engine = EngineLink(self.board, connect)
@@ -140,9 +142,9 @@ class Session:
         return enabled
 
     def snapshot(self, uri: str) -> Snapshot | None:
-        """The present text of an open document."""
+        """The present text of an open document or notebook cell."""
         document = self.documents.get(uri)
-        return document.snapshot() if document else None
+        return self.notebooks.snapshot(document, self.documents) if document else None
 
     def note_key(self) -> None:
         """A document changed."""

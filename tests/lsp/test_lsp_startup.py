@@ -79,6 +79,7 @@ async def test_capabilities(connect):
     [
         {},
         {"textDocument": {"inlineCompletion": {}}},
+        {"textDocument": {"inlineCompletion": {}}, "notebookDocument": {"synchronization": {}}},
         {"textDocument": {"completion": {}}, "general": {"positionEncodings": ["utf-7", "utf-8"]}},
         {"textDocument": {"inlineCompletion": None}, "general": {"positionEncodings": ["utf-32", "utf-16"]}},
     ],
