@@ -11,6 +11,9 @@ _NAME = re.compile(
 )
 _KINDS = {"class": "class", "struct": "struct", "interface": "interface", "trait": "trait", "enum": "enum",
           "module": "module", "impl": "impl"}  # fmt: skip
+_BEGINS = re.compile(
+    r"\s*(?:\w+\s+){0,3}?(?:function|func|fun|fn|def|sub|proc|class|struct|interface|trait|enum|module|impl)\b"
+)
 _CLOSER = re.compile(r"\s*(end\b|[)\]}])")
 
 
@@ -58,3 +61,13 @@ def _end_of_block(lines: Sequence[str], first: int) -> int:
             return number + 1 if indent_of(lines[number]) == base and _CLOSER.match(lines[number]) else end
         end = number + 1
     return end
+
+
+def begins_definition(line: str) -> bool:
+    """Whether a line begins with a word that defines something."""
+    return bool(_BEGINS.match(line))
+
+
+def closes_block(line: str) -> bool:
+    """Whether a line closes the block above it, by a bracket or by the word ``end``."""
+    return bool(_CLOSER.match(line))
