@@ -118,7 +118,9 @@ class Completer:
         if client is None:
             return f"engine_{session.board.current.reason}"
         if not ask.invoked and not has_waited:
-            await asyncio.sleep(session.debounce.delay_ms(session.settings.completion.debounce_ms) / 1000)
+            delay_ms = session.debounce.delay_ms(session.settings.completion.debounce_ms)
+            await asyncio.sleep(delay_ms / 1000)
+            session.stats.took("complete", "debounce", delay_ms)
         session.in_flight.check_turn(turn)
         request = self._request(query, ask.snapshot, invoked=ask.invoked)
         run = session.in_flight.start(query, lambda: self._ask_engine(client, query, request))
@@ -133,6 +135,7 @@ class Completer:
         if result.text or result.finish_reason not in {FinishReason.CANCELLED, FinishReason.DEADLINE}:
             self._session.suggestions.add(query, result.text)
         self._session.debounce.note_latency(latency_ms)
+        self._session.stats.answered("complete", result.timings, latency_ms)
         self._session.board.note_latency(latency_ms, result.model, result.notice)
         logger.info(
             "request %s: %d tokens, %d forwards, %d of %d prompt tokens reused, %.0f ms, %s",
@@ -158,7 +161,9 @@ class Completer:
             invoked=now.invoked,
             may_replace=selected is None,
         )
+        begin = time.perf_counter()
         proposal = postprocess.refine(advance.text, place)
+        self._session.stats.took("complete", "postprocess", 1000 * (time.perf_counter() - begin))
         if isinstance(proposal, postprocess.Drop):
             return Nothing(proposal.reason)
         if selected:

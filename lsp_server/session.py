@@ -18,6 +18,8 @@ from lsp_server.plain import as_plain
 from lsp_server.positions import Encoding
 from lsp_server.settings import Problem, Settings, client_config, read_settings
 from lsp_server.snapshot import Point, Snapshot
+from lsp_server.stats.recorder import Recorder
+from lsp_server.stats.store import Store, default_path
 from lsp_server.status_board import Notify, StatusBoard
 from lsp_server.suggestions import SuggestionStore
 from lsp_server.syntax import Trees
@@ -90,6 +92,8 @@ class Session:
         self.notebooks = Notebooks()
         self.trees = Trees()
         self.board = StatusBoard(notify)
+        self.stats = Recorder(Store(default_path()), self.snapshot)
+        self.board.on_count = self.stats.dropped
         self.engine = EngineLink(self.board, connect)
         self.suggestions = SuggestionStore()
         self.in_flight = InFlight()
@@ -110,6 +114,7 @@ class Session:
             self._report(problem)
         if self.settings.log_level:
             set_level(self.settings.log_level)
+        self.stats.set_enabled(self.settings.stats.enabled)
         self.board.set_problems([problem.message for problem in problems])
         self.board.set_off(not self.settings.completion.enabled)
 
@@ -153,12 +158,16 @@ class Session:
     def remember_shown(self, suggestion_id: str, shown: Shown) -> None:
         """Keep what was sent, so that its acceptance can be understood."""
         self.shown[suggestion_id] = shown
+        document = self.documents.get(shown.uri)
+        language, model = document.language if document else "", self.board.current.model
+        self.stats.offered(suggestion_id, shown.uri, shown.text, language=language, model=model)
         while len(self.shown) > MAX_SHOWN:
             self.shown.popitem(last=False)
 
     async def aclose(self) -> None:
         """Release everything."""
         self.in_flight.cancel()
+        await self.stats.aclose()
         await self.engine.aclose()
 
     def _report(self, problem: Problem) -> None:

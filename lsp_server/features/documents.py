@@ -50,11 +50,16 @@ def change_document(
     if document is None:
         logger.warning("a change of a document that is not open")
         return
+    stats = ls.session.stats
+    old = document.snapshot() if stats.watches(uri) else None
     document.apply(changes, version)
+    if old is not None:
+        stats.changed(uri, changes, old, document.snapshot())
     ls.session.note_key()
 
 
 def close_document(ls: UnmaskServer, uri: str) -> None:
     """A document, or a cell, is gone."""
+    ls.session.stats.closed(uri)
     ls.session.documents.pop(uri, None)
     ls.session.trees.forget(uri)

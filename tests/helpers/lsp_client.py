@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -309,15 +310,17 @@ class EditorClient:
 @asynccontextmanager
 async def open_editor(*arguments: str, env: dict[str, str] | None = None) -> AsyncIterator[EditorClient]:
     """An editor whose language server has just been started; nothing was sent yet."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "lsp_server", *arguments,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env={**os.environ, **(env or {})},
-    )  # fmt: skip
-    editor = EditorClient(process)
-    try:
-        yield editor
-    finally:
-        await editor.aclose()
+    with tempfile.TemporaryDirectory() as state:  # the user's own statistics are no place for what tests do
+        environment = {**os.environ, "UNMASK_STATE_DIR": state, **(env or {})}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "lsp_server", *arguments,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=environment,
+        )  # fmt: skip
+        editor = EditorClient(process)
+        try:
+            yield editor
+        finally:
+            await editor.aclose()
 
 
 def _position(line: int, character: int) -> dict[str, int]:
