@@ -71,6 +71,8 @@ class Editor:
         snapshot = self._session.snapshot(command.uri)
         if snapshot is None:
             raise InvalidRequest(f"{command.uri} is not open in the editor")
+        if self._session.is_ignored(command.uri):
+            raise InvalidRequest(f"{command.uri} is ignored (.gitignore, .unmaskignore or unmask.ignore): not edited")
         if command.version is not None and command.version != snapshot.version:
             return _stale(command, snapshot, f"The document is at version {snapshot.version}, not {command.version}.")
         if command.range is not None and command.original_sha256:

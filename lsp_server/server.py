@@ -130,10 +130,10 @@ def create_server(
     connect: Connect = connect_lazily, *, version: str = "0", answered: int | str | None = None
 ) -> UnmaskServer:
     """A server with all features; the request with the id ``answered`` has its answer already."""
-    from lsp_server.features import commands, documents, edit, lifecycle, notebooks
+    from lsp_server.features import commands, documents, edit, lifecycle, notebooks, shown
 
     server = UnmaskServer(connect, version)
     server.protocol.answered = answered
-    for register in (lifecycle.register, documents.register, notebooks.register, commands.register, edit.register):
-        register(server)
+    for part in (lifecycle, documents, notebooks, commands, edit, shown):
+        part.register(server)
     return server

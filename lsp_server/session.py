@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lsprotocol.types import ClientCapabilities
 
+from lsp_server.context.ignore import IgnoreRules
 from lsp_server.debounce import Debounce
 from lsp_server.engine_link import Connect, EngineLink
 from lsp_server.in_flight import InFlight
@@ -24,6 +27,9 @@ from lsp_server.status_board import Notify, StatusBoard
 from lsp_server.suggestions import SuggestionStore
 from lsp_server.syntax import Trees
 from lsp_server.text_sync import Document
+
+if TYPE_CHECKING:
+    from lsp_server.completer import Suggestion
 
 MAX_SHOWN = 32
 
@@ -71,6 +77,7 @@ class Shown:
     uri: str
     start: Point
     text: str
+    suggestion: Suggestion | None = None
 
 
 class Session:
@@ -91,6 +98,8 @@ class Session:
         self.documents: dict[str, Document] = {}
         self.notebooks = Notebooks()
         self.trees = Trees()
+        self.workspace_roots: Callable[[], Sequence[Path]] = tuple
+        self.ignore = IgnoreRules()
         self.board = StatusBoard(notify)
         self.stats = Recorder(Store(default_path()), self.snapshot)
         self.board.on_count = self.stats.dropped
@@ -112,6 +121,8 @@ class Session:
         self.settings, problems = read_settings(raw)
         for problem in problems:
             self._report(problem)
+        ignore = self.settings.ignore
+        self.ignore = IgnoreRules(use_gitignore=ignore.use_gitignore, globs=ignore.globs)
         if self.settings.log_level:
             set_level(self.settings.log_level)
         self.stats.set_enabled(self.settings.stats.enabled)
@@ -150,6 +161,10 @@ class Session:
         """The present text of an open document or notebook cell."""
         document = self.documents.get(uri)
         return self.notebooks.snapshot(document, self.documents) if document else None
+
+    def is_ignored(self, uri: str) -> bool:
+        """Whether a document is to be neither completed nor edited nor shown to the model."""
+        return self.ignore.is_ignored_uri(uri, self.workspace_roots())
 
     def note_key(self) -> None:
         """A document changed."""

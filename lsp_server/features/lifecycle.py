@@ -9,6 +9,7 @@ from typing import Any
 from lsprotocol import types
 
 from lsp_server.completer import Completer
+from lsp_server.context.ignore import path_of_uri
 from lsp_server.editor import Editor
 from lsp_server.features import code_actions, completion, inline_completion
 from lsp_server.plain import as_plain
@@ -49,6 +50,9 @@ def initialize(ls: UnmaskServer, params: types.InitializeParams) -> None:
         connect=ls.connect_engine,
     )
     ls.open_session(session, Completer(session), Editor(session, notify, _applier(ls)))
+    session.workspace_roots = lambda: [
+        path for folder in ls.workspace.folders.values() if (path := path_of_uri(folder.uri)) is not None
+    ]
     inline_completion.register(ls)
     code_actions.register(ls)
     if not facts.has_inline_completion:

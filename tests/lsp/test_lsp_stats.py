@@ -67,6 +67,28 @@ async def test_a_session_is_recorded_without_code_or_paths(engine, session, unma
         assert expected in shown
 
 
+async def test_what_an_editor_tells_of_its_suggestions(engine, session, unmask):
+    engine.completions = {f"x{n} = ": f"alpha{n} + beta" for n in range(5)}
+    async with session() as editor:
+        editor.open("".join(f"x{n} = \n" for n in range(5)))
+        ids = []
+        for line in range(5):
+            (item,) = await editor.inline(line, 5)
+            ids.append(item["command"]["arguments"][0]["id"])
+            if line < 4:
+                editor.notify("$/unmask/didShow", {"id": ids[-1]})
+        editor.notify("$/unmask/didPartiallyAccept", {"id": ids[1], "acceptedLength": 6})
+        editor.notify("$/unmask/didPartiallyAccept", {"id": ids[1], "acceptedLength": 9})
+        editor.notify("$/unmask/didDismiss", {"id": ids[2]})
+        for params in ({"id": "unknown"}, {"id": 5}, {}, None, [], {"id": ids[0], "acceptedLength": "x"}):
+            for name in ("didShow", "didPartiallyAccept", "didDismiss"):
+                if params != {"id": ids[0], "acceptedLength": "x"} or name == "didPartiallyAccept":
+                    editor.notify(f"$/unmask/{name}", params)
+    figures = unmask.run("stats", "--json").json["suggestions"]
+    assert (figures["offered"], figures["shown"], figures["accepted"]) == (5, 4, 0)
+    assert (figures["partlyAccepted"], figures["dismissed"], figures["charactersAccepted"]) == (1, 1, 9)
+
+
 async def test_two_servers_add_to_the_same_figures(engine, session, unmask):
     engine.completions = {f"x{n} = ": f"{n} + {n}" for n in range(10)}
 
