@@ -154,7 +154,9 @@ class Completer:
         if client is None:
             return f"engine_{session.board.engine_reason}"
         if not ask.invoked and not has_waited:
-            await asyncio.sleep(session.debounce.delay_ms(session.settings.completion.debounce_ms) / 1000)
+            delay_ms = session.debounce.delay_ms(session.settings.completion.debounce_ms)
+            await asyncio.sleep(delay_ms / 1000)
+            session.stats.took("complete", "debounce", delay_ms)
         session.in_flight.check_turn(turn)
         request = replace(self._request(query, ask), num_alternatives=num_wanted - 1)
         run = session.in_flight.start(query, lambda: self._ask_engine(client, query, request), num_wanted)
@@ -171,6 +173,7 @@ class Completer:
             self._session.suggestions.add(query, result.text, result.alternatives, num_asked=num_asked)
         if not request.num_alternatives:  # what typing may wait for
             self._session.debounce.note_latency(latency_ms)
+        self._session.stats.answered("complete", result.timings, latency_ms)
         self._session.board.note_latency(latency_ms, result.model, result.notice)
         logger.info(
             "request %s: %d tokens, %d forwards, %d of %d prompt tokens reused, %.0f ms, %s",
@@ -202,6 +205,7 @@ class Completer:
             may_replace=selected is None,
             tree=self._session.trees.of(snapshot),
         )
+        begin = time.perf_counter()
         found: dict[str, Suggestion] = {}
         dropped: list[str] = []
         for text in texts:
@@ -214,6 +218,7 @@ class Completer:
             else:
                 end = Point(ask.point.line, ask.point.column + proposal.num_replaced)
                 found.setdefault(proposal.text, Suggestion(snapshot, ask.point, end, proposal.text, query))
+        self._session.stats.took("complete", "postprocess", 1000 * (time.perf_counter() - begin))
         return list(found.values()) or Nothing(dropped[0])
 
     def _follow(self, ask: Ask) -> Ask | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -163,6 +164,7 @@ class Editor:
         link = self._session.engine
         preview = Preview(self._notify, command.edit_id, task.snapshot, task.pattern)
         result: Result | None = None
+        begin = time.monotonic()
         try:
             client = await link.wait_ready()
             self.stop_warm_up()
@@ -184,6 +186,7 @@ class Editor:
             preview.finish(result.text if result else "")
         if result is None:
             raise UnmaskError("the engine ended the edit without a result")
+        self._session.stats.answered("edit", result.timings, 1000 * (time.monotonic() - begin))
         return result
 
     async def _finish(self, command: EditCommand, task: Task, result: Result) -> Outcome:

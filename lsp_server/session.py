@@ -18,10 +18,13 @@ from lsp_server.debounce import Debounce
 from lsp_server.engine_link import Connect, EngineLink
 from lsp_server.in_flight import InFlight
 from lsp_server.logs import set_level
+from lsp_server.notebooks import Notebooks
 from lsp_server.plain import as_plain
 from lsp_server.positions import Encoding
 from lsp_server.settings import Problem, Settings, client_config, read_settings
 from lsp_server.snapshot import Point, Snapshot
+from lsp_server.stats.recorder import Recorder
+from lsp_server.stats.store import Store, default_path
 from lsp_server.status_board import Notify, StatusBoard
 from lsp_server.suggestions import SuggestionStore
 from lsp_server.syntax import Trees
@@ -98,12 +101,15 @@ class Session:
         self.encoding = encoding
         self.settings = Settings()
         self.documents: dict[str, Document] = {}
+        self.notebooks = Notebooks()
         self.trees = Trees()
         self.workspace_roots: Callable[[], Sequence[Path]] = tuple
         self.ignore = IgnoreRules()
-        self.context = ContextCollector(self.trees)
+        self.context = ContextCollector(self.trees, self._snapshots)
         self.watch = FolderWatch(lambda path: self.context.note_file(path.as_uri()))
         self.board = StatusBoard(notify)
+        self.stats = Recorder(Store(default_path()), self.snapshot)
+        self.board.on_count = self.stats.dropped
         self.engine = EngineLink(self.board, connect)
         self.suggestions = SuggestionStore()
         self.in_flight = InFlight()
@@ -127,6 +133,7 @@ class Session:
         self._configure_context()
         if self.settings.log_level:
             set_level(self.settings.log_level)
+        self.stats.set_enabled(self.settings.stats.enabled)
         self.board.set_problems([problem.message for problem in problems])
         self.board.set_off(not self.settings.completion.enabled)
 
@@ -173,9 +180,13 @@ class Session:
         return enabled
 
     def snapshot(self, uri: str) -> Snapshot | None:
-        """The present text of an open document."""
+        """The present text of an open document or notebook cell."""
         document = self.documents.get(uri)
-        return document.snapshot() if document else None
+        return self.notebooks.snapshot(document, self.documents) if document else None
+
+    def _snapshots(self) -> list[Snapshot]:
+        """All open documents; a cell of a notebook with the others around it."""
+        return [found for uri in self.documents if (found := self.snapshot(uri)) is not None]
 
     def is_ignored(self, uri: str) -> bool:
         """Whether a document is to be neither completed nor edited nor shown to the model."""
@@ -188,6 +199,9 @@ class Session:
     def remember_shown(self, suggestion_id: str, shown: Shown) -> None:
         """Keep what was sent, so that its acceptance can be understood."""
         self.shown[suggestion_id] = shown
+        document = self.documents.get(shown.uri)
+        language, model = document.language if document else "", self.board.current.model
+        self.stats.offered(suggestion_id, shown.uri, shown.text, language=language, model=model)
         while len(self.shown) > MAX_SHOWN:
             self.shown.popitem(last=False)
 
@@ -196,6 +210,7 @@ class Session:
         self.in_flight.cancel()
         self.watch.close()
         self.context.close()
+        await self.stats.aclose()
         await self.engine.aclose()
 
     def _report(self, problem: Problem) -> None:

@@ -145,6 +145,16 @@ class LanguageSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StatsSettings:
+    """Statistics of how useful suggestions are, kept in one file on this machine (`unmask stats` shows them).
+
+    Nothing of them is ever sent anywhere, and they hold no code and no paths.
+    """
+
+    enabled: bool = setting(True, "true or false")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings. An empty ``log_level`` keeps the one of the command line."""
 
@@ -153,6 +163,7 @@ class Settings:
     edit: EditSettings = field(default_factory=EditSettings)
     languages: LanguageSettings = field(default_factory=LanguageSettings)
     ignore: IgnoreSettings = field(default_factory=IgnoreSettings)
+    stats: StatsSettings = field(default_factory=StatsSettings)
     log_level: str = choice("", "debug", "info", "warning", "error")
 
 

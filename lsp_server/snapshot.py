@@ -25,6 +25,8 @@ class Snapshot:
     r"""Text of ``uri`` at ``version``, as lines that keep their terminators (\n, \r\n or \r; nothing else is one).
 
     There is always a last line without a terminator, which may be empty; ``"".join(lines)`` is the text.
+    ``preceding`` are the contents of the lines that the model reads above the text though they are no part of it: the
+    earlier cells of a notebook.
     """
 
     uri: str
@@ -32,6 +34,7 @@ class Snapshot:
     language: str
     encoding: Encoding
     lines: tuple[str, ...]
+    preceding: tuple[str, ...] = ()
 
     @cached_property
     def text(self) -> str:

@@ -23,6 +23,7 @@ class StatusBoard:
         self._problems: list[str] = []
         self._num_busy = 0
         self._sent: Status | None = None
+        self.on_count: Callable[[str], None] = lambda _: None
         self.reasons: Counter[str] = Counter()
         self.last_reason = ""
 
@@ -89,6 +90,7 @@ class StatusBoard:
         """Nothing is shown, for this reason."""
         self.reasons[reason] += 1
         self.last_reason = reason
+        self.on_count(reason)
 
     def _publish(self) -> None:
         status = self.current

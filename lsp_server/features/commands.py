@@ -79,8 +79,10 @@ async def accepted(ls: UnmaskServer, params: types.ExecuteCommandParams) -> None
     suggestion_id = argument.get("id") if isinstance(argument, dict) else None
     shown = ls.session.shown.pop(suggestion_id, None) if isinstance(suggestion_id, str) else None
     snapshot = ls.session.snapshot(shown.uri) if shown else None
-    if shown is None or snapshot is None:
+    if not isinstance(suggestion_id, str) or shown is None or snapshot is None:
         return
+    if shown.start.line < len(snapshot.lines):
+        ls.session.stats.accepted(suggestion_id, snapshot.position_at(shown.start), snapshot.encoding)
     end = end_of(shown.start, shown.text)
     if end.line < len(snapshot.lines) and end.column <= len(snapshot.content(end.line)):
         ls.completer.warm(Ask(snapshot, end, invoked=False))

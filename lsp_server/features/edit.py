@@ -101,6 +101,7 @@ async def warm_edit(ls: UnmaskServer, params: types.ExecuteCommandParams) -> Non
 
 
 def _answer(ls: UnmaskServer, outcome: Outcome) -> dict[str, object]:
+    ls.session.stats.edited(outcome.state.value)
     return outcome.to_answer(ls.protocol._converter.unstructure)
 
 

@@ -87,7 +87,7 @@ async def did_change_configuration(ls: UnmaskServer, params: types.DidChangeConf
 
 
 def did_change_workspace_folders(ls: UnmaskServer, _: types.DidChangeWorkspaceFoldersParams) -> None:
-    """pygls keeps the list of folders; the index follows it."""
+    """Pygls keeps the list of folders; the index follows it."""
     ls.session.change_workspace()
 
 

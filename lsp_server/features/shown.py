@@ -27,7 +27,10 @@ def register(server: UnmaskServer) -> None:
 
 def did_show(ls: UnmaskServer, params: Any) -> None:
     """``{id}``: an idle engine may read what follows an acceptance."""
-    shown = _find(ls, as_plain(params))
+    plain = as_plain(params)
+    shown = _find(ls, plain)
+    if shown is not None:
+        ls.session.stats.shown(plain["id"])
     if shown is not None and shown.suggestion is not None:
         ls.completer.expect_acceptance(shown.suggestion, delay_s=0)
 
@@ -42,6 +45,7 @@ def did_partially_accept(ls: UnmaskServer, params: Any) -> None:
     length = plain.get("acceptedLength") if isinstance(plain, dict) else None
     if shown is None or shown.suggestion is None or type(length) is not int or length <= 0:
         return
+    ls.session.stats.partly_accepted(plain["id"], length)
     query = shown.suggestion.query
     count = column_at(shown.text, length, Encoding.UTF16)
     rest = _plain_ends(shown.text[count:])
@@ -52,7 +56,9 @@ def did_partially_accept(ls: UnmaskServer, params: Any) -> None:
 
 def did_dismiss(ls: UnmaskServer, params: Any) -> None:
     """``{id}``: nothing of it will be accepted."""
-    if _find(ls, as_plain(params)) is not None:
+    plain = as_plain(params)
+    if _find(ls, plain) is not None:
+        ls.session.stats.dismissed(plain["id"])
         ls.completer.note_dismissal()
 
 
