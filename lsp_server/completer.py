@@ -104,7 +104,7 @@ class Completer:
                 return None
             after, end = suggestion.snapshot.with_text(suggestion.start, suggestion.end, suggestion.text)
             ask = Ask(after, end, invoked=False)
-            return client, self._request(self._query(ask), ask)
+            return client, self._request(self._query(ask), ask, may_choose=False)
 
         if self._session.settings.completion.warm_ahead:
             self._warm_ups.plan(delay_s, make)
@@ -257,13 +257,16 @@ class Completer:
             mode == "auto" and count_non_closers(snapshot.content(point.line)[point.column :]) > 0
         )
 
-    def _request(self, query: Query, ask: Ask) -> CompletionRequest:
+    def _request(self, query: Query, ask: Ask, *, may_choose: bool = True) -> CompletionRequest:
+        """The request; ``may_choose``: the snippets of other places may be others than those of the last request."""
         settings = self._session.settings.completion
         return CompletionRequest(
             prefix=query.prefix,
             suffix=query.suffix,
             language=query.language,
             path=path_of(ask.snapshot.uri),
+            repository=self._session.context.repository(),
+            snippets=self._session.context.snippets(ask.snapshot, ask.point, may_choose=may_choose),
             last_suggestion=self._session.suggestions.draft_for(query),
             single_line=query.single_line,
             max_tokens=settings.max_tokens,

@@ -130,10 +130,10 @@ def create_server(
     connect: Connect = connect_lazily, *, version: str = "0", answered: int | str | None = None
 ) -> UnmaskServer:
     """A server with all features; the request with the id ``answered`` has its answer already."""
-    from lsp_server.features import commands, documents, edit, lifecycle, notebooks, shown
+    from lsp_server.features import commands, documents, edit, lifecycle, notebooks, shown, watched_files
 
     server = UnmaskServer(connect, version)
     server.protocol.answered = answered
-    for part in (lifecycle, documents, notebooks, commands, edit, shown):
-        part.register(server)
+    for feature in (lifecycle, documents, notebooks, commands, edit, shown, watched_files):
+        feature.register(server)
     return server

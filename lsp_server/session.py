@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from lsprotocol.types import ClientCapabilities
 
+from lsp_server.context.collector import ContextCollector
 from lsp_server.context.ignore import IgnoreRules
+from lsp_server.context.watching import FolderWatch
 from lsp_server.debounce import Debounce
 from lsp_server.engine_link import Connect, EngineLink
 from lsp_server.in_flight import InFlight
@@ -43,6 +45,7 @@ class ClientFacts:
     has_configuration: bool
     has_configuration_registration: bool
     has_progress: bool
+    has_file_watching: bool
     has_code_action_literals: bool
     has_edit_prompt: bool  # ours: it runs unmask.client.edit, with a prompt and a preview of its own
 
@@ -51,12 +54,14 @@ class ClientFacts:
         """The facts we use."""
         document, workspace, window = capabilities.text_document, capabilities.workspace, capabilities.window
         action = document.code_action if document else None
+        watching = workspace.did_change_watched_files if workspace else None
         registration = workspace.did_change_configuration if workspace else None
         return ClientFacts(
             has_inline_completion=bool(document and document.inline_completion is not None),
             has_apply_edit=bool(workspace and workspace.apply_edit),
             has_configuration=bool(workspace and workspace.configuration),
             has_configuration_registration=bool(registration and registration.dynamic_registration),
+            has_file_watching=bool(watching and watching.dynamic_registration),
             has_progress=bool(window and window.work_done_progress),
             has_code_action_literals=bool(action and action.code_action_literal_support),
             has_edit_prompt=_own_facts(capabilities.experimental).get("editPrompt") is True,
@@ -100,6 +105,8 @@ class Session:
         self.trees = Trees()
         self.workspace_roots: Callable[[], Sequence[Path]] = tuple
         self.ignore = IgnoreRules()
+        self.context = ContextCollector(self.trees)
+        self.watch = FolderWatch(lambda path: self.context.note_file(path.as_uri()))
         self.board = StatusBoard(notify)
         self.stats = Recorder(Store(default_path()), self.snapshot)
         self.board.on_count = self.stats.dropped
@@ -123,11 +130,26 @@ class Session:
             self._report(problem)
         ignore = self.settings.ignore
         self.ignore = IgnoreRules(use_gitignore=ignore.use_gitignore, globs=ignore.globs)
+        self._configure_context()
         if self.settings.log_level:
             set_level(self.settings.log_level)
         self.stats.set_enabled(self.settings.stats.enabled)
         self.board.set_problems([problem.message for problem in problems])
         self.board.set_off(not self.settings.completion.enabled)
+
+    def _configure_context(self) -> None:
+        """The workspace is read and watched only while its declarations are wanted."""
+        had_index = self.context.index
+        self.context.configure(self.settings.completion.context, self.workspace_roots(), self.ignore)
+        if self.context.index is had_index:
+            return
+        self.watch.close()
+        if self.context.index is not None and not self.facts.has_file_watching:
+            self.watch.start(self.workspace_roots())
+
+    def change_workspace(self) -> None:
+        """Folders were added to the workspace or taken from it."""
+        self._configure_context()
 
     async def connect(self) -> None:
         """Open the engine, or another one when its settings changed."""
@@ -182,6 +204,8 @@ class Session:
     async def aclose(self) -> None:
         """Release everything."""
         self.in_flight.cancel()
+        self.watch.close()
+        self.context.close()
         await self.stats.aclose()
         await self.engine.aclose()
 

@@ -39,6 +39,11 @@ class IgnoreRules:
         self._folders: dict[Path, _Folder] = {}
         self._secrets: GitIgnoreSpec | None = None
 
+    @property
+    def key(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What the rules were made from: equal keys, equal rules."""
+        return self._names, self._globs
+
     def is_ignored_uri(self, uri: str, roots: Sequence[Path] = ()) -> bool:
         """Whether a document is to be left alone. One without a path (never saved) is not."""
         path = path_of_uri(uri)

@@ -11,7 +11,7 @@ from lsprotocol import types
 from lsp_server.completer import Completer
 from lsp_server.context.ignore import path_of_uri
 from lsp_server.editor import Editor
-from lsp_server.features import code_actions, completion, inline_completion
+from lsp_server.features import code_actions, completion, inline_completion, watched_files
 from lsp_server.plain import as_plain
 from lsp_server.positions import Encoding
 from lsp_server.server import UnmaskServer
@@ -29,6 +29,7 @@ def register(server: UnmaskServer) -> None:
     server.feature(types.INITIALIZED)(initialized)
     server.feature(types.SHUTDOWN)(shutdown)
     server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)(did_change_configuration)
+    server.feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS)(did_change_workspace_folders)
 
 
 def initialize(ls: UnmaskServer, params: types.InitializeParams) -> None:
@@ -72,6 +73,7 @@ async def initialized(ls: UnmaskServer, _: types.InitializedParams) -> None:
             register_options={"section": ROOT},
         )
         await _quietly(ls.client_register_capability_async(types.RegistrationParams([registration])))
+    await watched_files.register_with_editor(ls)
     if session.facts.has_configuration:
         await _pull(ls)
 
@@ -82,6 +84,11 @@ async def did_change_configuration(ls: UnmaskServer, params: types.DidChangeConf
         await _use(ls, params.settings)
     elif ls.session.facts.has_configuration:
         await _pull(ls)
+
+
+def did_change_workspace_folders(ls: UnmaskServer, _: types.DidChangeWorkspaceFoldersParams) -> None:
+    """Pygls keeps the list of folders; the index follows it."""
+    ls.session.change_workspace()
 
 
 async def shutdown(ls: UnmaskServer, _: Any = None) -> None:

@@ -7,6 +7,7 @@ In a thread of the test (:func:`serve_engine`) its requests can be looked at; as
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import socket
 import sys
@@ -45,6 +46,7 @@ class WrittenEngine:
     """
 
     completions: dict[str, str] = field(default_factory=dict)
+    alternatives: dict[str, list[str]] = field(default_factory=dict)
     edits: dict[str, str] = field(default_factory=dict)
     forward_s: float = 0.005
     warm_s: float = 0.0
@@ -62,8 +64,11 @@ class WrittenEngine:
         if self.error:
             raise self.error
         text = next((text for key, text in self.completions.items() if request.prefix.endswith(key)), "")
+        others = next((texts for key, texts in self.alternatives.items() if request.prefix.endswith(key)), [])
         await self._work(text)
-        return self._result(request.id, text)
+        return dataclasses.replace(
+            self._result(request.id, text), alternatives=tuple(others[: request.num_alternatives])
+        )
 
     async def edit(self, request: EditRequest) -> AsyncGenerator[PreviewFrame | Result, None]:
         self.asked_edits.append(request)
