@@ -42,7 +42,7 @@ def server_capabilities(client: Mapping[str, Any]) -> dict[str, Any]:
     encoding = next((encoding for encoding in wanted if encoding in ENCODINGS), DEFAULT_ENCODING)
     capabilities: dict[str, Any] = {
         "positionEncoding": encoding,
-        "textDocumentSync": {"openClose": True, "change": INCREMENTAL, "save": False},
+        "textDocumentSync": {"openClose": True, "change": INCREMENTAL, "save": True},
         "executeCommandProvider": {"commands": list(COMMANDS)},
         "inlineCompletionProvider": {},
         "codeActionProvider": {"codeActionKinds": list(CODE_ACTION_KINDS), "resolveProvider": False},

@@ -134,6 +134,6 @@ def create_server(
 
     server = UnmaskServer(connect, version)
     server.protocol.answered = answered
-    for feature in (lifecycle, documents, notebooks, commands, edit, shown, watched_files):
-        feature.register(server)
+    for part in (lifecycle, documents, notebooks, commands, edit, shown, watched_files):
+        part.register(server)
     return server

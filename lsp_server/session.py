@@ -105,7 +105,7 @@ class Session:
         self.trees = Trees()
         self.workspace_roots: Callable[[], Sequence[Path]] = tuple
         self.ignore = IgnoreRules()
-        self.context = ContextCollector(self.trees)
+        self.context = ContextCollector(self.trees, self._snapshots)
         self.watch = FolderWatch(lambda path: self.context.note_file(path.as_uri()))
         self.board = StatusBoard(notify)
         self.stats = Recorder(Store(default_path()), self.snapshot)
@@ -183,6 +183,10 @@ class Session:
         """The present text of an open document or notebook cell."""
         document = self.documents.get(uri)
         return self.notebooks.snapshot(document, self.documents) if document else None
+
+    def _snapshots(self) -> list[Snapshot]:
+        """All open documents; a cell of a notebook with the others around it."""
+        return [found for uri in self.documents if (found := self.snapshot(uri)) is not None]
 
     def is_ignored(self, uri: str) -> bool:
         """Whether a document is to be neither completed nor edited nor shown to the model."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -55,8 +56,9 @@ class _Kept:
 class ContextCollector:
     """Chooses snippets for a session's documents; nothing is read or kept for kinds that are switched off."""
 
-    def __init__(self, trees: Trees) -> None:
-        self._trees = trees
+    def __init__(self, trees: Trees, snapshots: Callable[[], Iterable[Snapshot]]) -> None:
+        """``snapshots`` gives the open documents."""
+        self._trees, self._snapshots = trees, snapshots
         self._settings = ContextSettings()
         self._roots: tuple[Path, ...] = ()
         self._ignore = IgnoreRules()
@@ -64,7 +66,6 @@ class ContextCollector:
         self._index_key: object = None
         self._similar, self._edits = SimilarPieces(), RecentEdits()
         self.diagnostics = SeenDiagnostics()
-        self._open: OrderedDict[str, Snapshot] = OrderedDict()
         self._closed: OrderedDict[str, Snapshot] = OrderedDict()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
@@ -78,6 +79,11 @@ class ContextCollector:
         """Whether any kind is wanted."""
         wanted = self._settings
         return wanted.declarations or wanted.similar or wanted.recent_edits or wanted.diagnostics
+
+    @property
+    def follows_edits(self) -> bool:
+        """Whether changes of documents are to be told."""
+        return self._settings.recent_edits
 
     def configure(self, settings: ContextSettings, roots: Iterable[Path], ignore: IgnoreRules) -> None:
         """Take over settings; an index is begun, ended or begun anew as they say."""
@@ -99,25 +105,19 @@ class ContextCollector:
             self._index.close()
         self._index = self._index_key = None
 
-    def note_open(self, snapshot: Snapshot) -> None:
-        """A document was opened, or its text is another one."""
-        if self.is_on:
-            before = self._open.get(snapshot.uri)
-            if before is not None and self._settings.recent_edits:
-                self._edits.note(before, snapshot, time.monotonic() * 1000)
-            self._open[snapshot.uri] = snapshot
-            self._open.move_to_end(snapshot.uri)
-            self._closed.pop(snapshot.uri, None)
+    def note_change(self, old: Snapshot, new: Snapshot) -> None:
+        """The user changed a document."""
+        self._edits.note(old, new, time.monotonic() * 1000)
 
-    def note_close(self, uri: str) -> None:
+    def note_close(self, snapshot: Snapshot) -> None:
         """A document was closed; it may still be like another one for a while."""
-        snapshot = self._open.pop(uri, None)
-        self._kept.pop(uri, None)
-        if snapshot is not None:
-            self._closed[uri] = snapshot
+        self._kept.pop(snapshot.uri, None)
+        if self._settings.similar:
+            self._closed[snapshot.uri] = snapshot
+            self._closed.move_to_end(snapshot.uri)
             while len(self._closed) > MAX_CLOSED_DOCUMENTS:
                 self._closed.popitem(last=False)
-            self.note_file(uri)
+        self.note_file(snapshot.uri)
 
     def note_file(self, uri: str) -> None:
         """A file was saved, made or deleted."""
@@ -150,7 +150,8 @@ class ContextCollector:
         if self._settings.declarations:
             yield from self._declared(snapshot, point)
         if self._settings.similar:
-            others = [s for s in (*self._open.values(), *self._closed.values()) if not self._is_ignored(s.uri)]
+            seen = {**self._closed, **{found.uri: found for found in self._snapshots()}}
+            others = [found for found in seen.values() if not self._is_ignored(found.uri)]
             for piece in self._similar.find(snapshot, point, others):
                 yield _block(SIMILAR, f"{piece.uri}#{piece.first_line}", self._name(piece.uri), piece.text)
         if self._settings.recent_edits:
@@ -172,14 +173,14 @@ class ContextCollector:
             imported=imports(tree),
             used=names_in(tree.lines, point.line - LINES_BEFORE, point.line + LINES_AFTER),
             index=self._index,
-            live=self._live,
+            live=partial(self._live, {found.uri: found for found in self._snapshots()}),
         )
         for file in found:
             yield _block(DECLARED, str(file.path), self._relative(file.path), file.text)
 
-    def _live(self, entry: FileEntry) -> FileEntry:
+    def _live(self, opened: Mapping[str, Snapshot], entry: FileEntry) -> FileEntry:
         """The entry of a file as it is in the editor."""
-        snapshot = self._open.get(entry.path.as_uri())
+        snapshot = opened.get(entry.path.as_uri())
         tree = self._trees.of(snapshot) if snapshot is not None else None
         return FileEntry.of(entry.path, tree) if tree is not None else entry
 

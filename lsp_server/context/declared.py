@@ -80,12 +80,14 @@ def _names_from(
 def _render(entry: FileEntry, names: list[str], used: Mapping[str, int]) -> str:
     """Signatures in the order of the file; members of classes below them, the used ones first."""
     chosen = set(names)
+    # In Rust the members of a type are those of its implementations.
+    implemented = {d.name for d in entry.declared if d.kind == "impl"}
     lines: list[str] = []
     for declaration in entry.declared:
         if declaration.name not in chosen or declaration.container:
             continue
         lines.append(declaration.signature)
-        if declaration.kind in _DATA:
+        if declaration.kind in _DATA and (declaration.kind == "impl" or declaration.name not in implemented):
             lines += _members(entry, declaration, used)
     text = ""
     for line in lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,9 +37,11 @@ class FolderWatch:
 
         class Handler(FileSystemEventHandler):
             def on_any_event(self, event: FileSystemEvent) -> None:
-                if event.event_type in {"created", "modified", "moved", "deleted"} and not event.is_directory:
-                    for name in filter(None, (event.src_path, event.dest_path)):
-                        tell(Path(name if isinstance(name, str) else name.decode()))
+                if event.event_type not in {"created", "modified", "moved", "deleted"} or event.is_directory:
+                    return
+                for name in (event.src_path, event.dest_path):
+                    if name and isinstance(name, str | bytes):
+                        tell(Path(os.fsdecode(name)))
 
         self.close()
         observer = Observer()

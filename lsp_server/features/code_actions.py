@@ -33,6 +33,10 @@ async def code_action(
     if snapshot is None or not settings.edit.code_actions or not settings.languages.allow(snapshot.language):
         return None
     try:
+        if ls.session.is_ignored(snapshot.uri):
+            return None
+        shown = [(found.range.start.line, found.message) for found in params.context.diagnostics]
+        ls.session.context.diagnostics.note(snapshot, shown)
         place = Place(snapshot, params.range, ls.session.trees.of(snapshot))
         offers = offers_at(place, list(params.context.diagnostics), settings.edit.max_selection_lines)
     except Exception as error:  # editors ask at every move of the cursor: that must not end in error messages

@@ -50,16 +50,20 @@ def change_document(
     if document is None:
         logger.warning("a change of a document that is not open")
         return
-    stats = ls.session.stats
-    old = document.snapshot() if stats.watches(uri) else None
+    stats, context = ls.session.stats, ls.session.context
+    old = document.snapshot() if stats.watches(uri) or context.follows_edits else None
     document.apply(changes, version)
-    if old is not None:
+    if old is not None and stats.watches(uri):
         stats.changed(uri, changes, old, document.snapshot())
+    if old is not None and context.follows_edits:
+        context.note_change(old, document.snapshot())
     ls.session.note_key()
 
 
 def close_document(ls: UnmaskServer, uri: str) -> None:
     """A document, or a cell, is gone."""
     ls.session.stats.closed(uri)
-    ls.session.documents.pop(uri, None)
+    document = ls.session.documents.pop(uri, None)
+    if document is not None and ls.session.context.is_on:
+        ls.session.context.note_close(document.snapshot())
     ls.session.trees.forget(uri)

@@ -12,7 +12,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -194,6 +194,8 @@ class EditorClient:
         apply_edit: bool = True,
         configuration: bool = False,
         progress: bool = False,
+        folders: Sequence[Path] = (),
+        file_watching: bool = False,
         notebooks: bool = False,
         edit_prompt: bool = False,
         code_action_literals: bool = True,
@@ -206,12 +208,14 @@ class EditorClient:
         if code_action_literals:
             kinds = {"codeActionKind": {"valueSet": ["quickfix", "refactor"]}}
             document["codeAction"] = {"codeActionLiteralSupport": kinds}
-        workspace = {
+        workspace: dict[str, Any] = {
             "applyEdit": apply_edit,
             "workspaceEdit": {"documentChanges": True},
             "configuration": configuration,
             "didChangeConfiguration": {"dynamicRegistration": configuration},
         }
+        if file_watching:
+            workspace["didChangeWatchedFiles"] = {"dynamicRegistration": True}
         capabilities: dict[str, Any] = {
             "textDocument": document,
             "workspace": workspace,
@@ -222,7 +226,9 @@ class EditorClient:
             capabilities["notebookDocument"] = {"synchronization": {"dynamicRegistration": True}}
         if edit_prompt:
             capabilities["experimental"] = {"unmask": {"editPrompt": True}}
-        params = {"processId": os.getpid(), "rootUri": None, "capabilities": capabilities}
+        params: dict[str, Any] = {"processId": os.getpid(), "rootUri": None, "capabilities": capabilities}
+        if folders:
+            params["workspaceFolders"] = [{"uri": folder.as_uri(), "name": folder.name} for folder in folders]
         answer = await self.request("initialize", {**params, "initializationOptions": options})
         self.capabilities = answer["capabilities"]
         self.notify("initialized", {})

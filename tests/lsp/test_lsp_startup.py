@@ -58,7 +58,7 @@ async def test_capabilities(connect):
     async with connect() as editor:
         assert editor.capabilities == {
             "positionEncoding": "utf-16",
-            "textDocumentSync": {"openClose": True, "change": 2, "save": False},
+            "textDocumentSync": {"openClose": True, "change": 2, "save": True},
             "inlineCompletionProvider": {},
             "codeActionProvider": {"codeActionKinds": ["quickfix", "refactor.rewrite"], "resolveProvider": False},
             "executeCommandProvider": {
