@@ -117,6 +117,8 @@ def _qwen_edit(request: EditRequest) -> Prompt:
     its answer (EXPERIMENTS.md). What changes last, the instruction, comes last, for the prefix cache. The answer's
     opening fence is part of the prompt, so that the first generated token is already code.
     """
+    if not request.selection.strip():
+        return _qwen_insertion(request)
     close = choose_fence(request)
     fence = f"{close}{request.language}\n"
     selection = request.selection if request.selection.endswith("\n") else request.selection + "\n"
@@ -129,6 +131,31 @@ def _qwen_edit(request: EditRequest) -> Prompt:
     start, end = Special("<|im_start|>"), Special("<|im_end|>")
     return (
         start, Text(f"system\n{EDIT_SYSTEM}{_describe_surroundings(request, fence, close)}"), end, Text("\n"),
+        start, Text(f"user\n{question}"), end, Text("\n"),
+        start, Text(f"assistant\n{fence}"),
+    )  # fmt: skip
+
+
+def _qwen_insertion(request: EditRequest) -> Prompt:
+    """A chat turn that shows a blank selection as a marked line of its surroundings and asks for what belongs there.
+
+    With nothing to rewrite in the user's turn, the models took the surroundings of the system turn for it and gave
+    the whole file back.
+    """
+    close = choose_fence(request)
+    fence = f"{close}{request.language}\n"
+    mark = f"{LINE_COMMENTS.get(request.language, '#')} <new code>"
+    others = render_snippets(request.snippets, request.language)
+    shown = f"Other files have:\n{fence}{others.rstrip()}\n{close}\n\n" if others.strip() else ""
+    question = (
+        f"{shown}File:\n{fence}{request.before}{mark}\n{request.after.rstrip()}\n{close}\n\n"
+        f"Instruction: {request.instruction.strip()}\n\n"
+        f"Reply with the code that takes the place of the line `{mark}` in one code block, nothing else. Never repeat "
+        "code that is in the file already."
+    )
+    start, end = Special("<|im_start|>"), Special("<|im_end|>")
+    return (
+        start, Text(f"system\n{EDIT_SYSTEM}"), end, Text("\n"),
         start, Text(f"user\n{question}"), end, Text("\n"),
         start, Text(f"assistant\n{fence}"),
     )  # fmt: skip

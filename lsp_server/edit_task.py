@@ -35,6 +35,11 @@ class Task:
         return Task(snapshot=snapshot, lines=lines, selection=selected_text(snapshot, lines))
 
     @property
+    def is_insertion(self) -> bool:
+        """Whether the answer replaces nothing but blank lines."""
+        return all(not self.snapshot.content(line).strip() for line in range(self.lines.first, self.lines.end))
+
+    @property
     def pattern(self) -> str:
         """A text in the indentation that the answer should have."""
         return indentation_pattern(self.snapshot, self.lines, self.selection)

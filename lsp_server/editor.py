@@ -26,9 +26,11 @@ from diffusion_core.requests import (
     WarmRequest,
     new_request_id,
 )
+from lsp_server.echo import strip_echo
 from lsp_server.edit_messages import EditCommand, Outcome, State
 from lsp_server.edit_preview import Preview
 from lsp_server.edit_task import Proposed, Task, make_edit_request
+from lsp_server.insertion import set_apart
 from lsp_server.postprocess.indentation import restore_indentation
 from lsp_server.postprocess.line_ends import line_end_near
 from lsp_server.session import Session
@@ -172,7 +174,8 @@ class Editor:
             try:
                 async for item in stream:
                     if isinstance(item, Result):
-                        result = item
+                        text = strip_echo(request.before, request.selection, request.after, item.text)
+                        result = replace(item, text=text)
                     else:
                         preview.show(item)
             finally:
@@ -204,7 +207,8 @@ class Editor:
         text = restore_indentation(task.pattern, result.text)
         if command.refine and text == task.selection:
             return outcome(State.EMPTY, "The model left the proposed text as it is.")
-        new = replacement_lines(task.snapshot, task.lines, text, line_end_near(task.snapshot, task.lines.first))
+        whole = set_apart(task.snapshot, task.lines, text) if task.is_insertion else text
+        new = replacement_lines(task.snapshot, task.lines, whole, line_end_near(task.snapshot, task.lines.first))
         hunks = hunks_between(task.snapshot, task.lines, new)
         if not hunks:
             return outcome(State.EMPTY, "The model left the selection as it is.")

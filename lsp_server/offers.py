@@ -33,9 +33,10 @@ _DOC_COMMENTS = {
 }  # fmt: skip
 # Where tests may stand in the file that they test.
 _TESTS = {
-    "python": "Keep this code as it is and write pytest tests for `{name}` right below it.",
-    "rust": "Keep this code as it is and write tests for `{name}` right below it, in a `#[cfg(test)] mod tests`.",
+    "python": "a test function `test_{name}` for {what} with three asserts",
+    "rust": "a module `#[cfg(test)] mod tests` with a test function for {what} that has three asserts",
 }
+TEST_TITLE = "Unmask: write tests"
 _HINTED = frozenset({"python", "typescript", "typescriptreact"})
 _UNTYPED = frozenset({"identifier", "default_parameter", "list_splat_pattern", "dictionary_splat_pattern"})
 
@@ -120,19 +121,25 @@ def _of_definition(snapshot: Snapshot, tree: SyntaxTree, node: Node, max_lines: 
     def offer(title: str, lines: Lines, instruction: str) -> None:
         if lines.end - lines.first <= max_lines:
             wanted = range_of_lines(snapshot, lines)
-            offers.append(Offer(title=f"Unmask: {title}", kind=REWRITE, range=wanted, instruction=instruction))
+            offers.append(Offer(title=title, kind=REWRITE, range=wanted, instruction=instruction))
 
     comment = _DOC_COMMENTS.get(tree.language)
     if comment and definition.kind in _DOCUMENTED_KINDS and not _is_documented(tree, node, lines.first):
-        offer("add docstring", lines, f"Add a {comment} to {what}. Change nothing else.")
+        offer("Unmask: add docstring", lines, f"Add a {comment} to {what}. Change nothing else.")
     if tree.language in _HINTED and _lacks_hints(tree, node):
         hints = f"Add type hints to the parameters and the return value of {what}. Change nothing else."
-        offer("add type hints", lines, hints)
+        offer("Unmask: add type hints", lines, hints)
     if tree.language in _TESTS and not _is_test(snapshot, definition.name):
-        outermost = [found for found in ancestors(node) if is_definition(tree, found)][-1]
-        whole = describe(tree, outermost)
-        instruction = _TESTS[tree.language].format(name=definition.name)
-        offer("write tests", Lines(whole.first_line, whole.end_line), instruction)
+        outermost = describe(tree, [found for found in ancestors(node) if is_definition(tree, found)][-1])
+        whose = f"{what} of `{outermost.name}`" if definition.kind == "method" and outermost.name else what
+        wish = _TESTS[tree.language].format(name=definition.name, what=whose)
+        if outermost.end_line < len(snapshot.lines) and not snapshot.content(outermost.end_line).strip():
+            place = Point(outermost.end_line, 0)
+            wanted = snapshot.range_between(place, place)
+            offers.append(Offer(title=TEST_TITLE, kind=REWRITE, range=wanted, instruction=f"Write {wish}."))
+        else:
+            below = f"Keep this code as it is. Right below it, write {wish}."
+            offer(TEST_TITLE, Lines(outermost.first_line, outermost.end_line), below)
     return offers
 
 

@@ -77,6 +77,20 @@ def test_the_text_is_the_same_with_and_without_a_warm_up(engine: Engine) -> None
     assert run(engine, edit(INSTRUCTION, after="")).text == cold.text
 
 
+@pytest.mark.parametrize("selection", ["\n", "", "    \n"])
+def test_an_insertion_is_shown_as_a_marked_line_and_is_warmed_as_well(engine: Engine, selection: str) -> None:
+    warm(engine, edit(UNKNOWN_INSTRUCTION, selection=selection))
+    job = engine.submit(edit(INSTRUCTION, selection=selection, language="lua"))
+    job.future.result(timeout=20)
+    assert job.sequence is not None and job.model is not None
+    tokens = [int(token) for token in job.sequence.tokens[: job.sequence.num_prompt]]
+    shown = job.model.tokenizer.decode(tokens, skip_special_tokens=False)
+    assert "import os\n-- <new code>\nend\n" in shown
+    assert f"Instruction: {INSTRUCTION}\n\nReply with the code that takes the place of the line" in shown
+    again = run(engine, edit(INSTRUCTION, selection=selection))
+    assert again.num_reused_tokens > 200
+
+
 def test_an_edit_takes_over_what_an_unfinished_warm_up_has_computed(engine: Engine) -> None:
     long = {"before": "import os\n" * 250}
     run(engine, edit("load the model"))

@@ -70,7 +70,8 @@ async def test_actions_carry_a_command_with_the_version_and_no_edit(connect):
             assert action["command"]["command"] == "unmask.client.edit"
             (argument,) = action["command"]["arguments"]
             assert (argument["uri"], argument["version"]) == (URI, 2)
-            assert argument["range"] == cursor(3, 0, end=(5, 0))
+            # Tests are inserted on the blank line behind the definition.
+            assert argument["range"] == (cursor(5) if action["title"] == TESTS else cursor(3, 0, end=(5, 0)))
             assert ("instruction" in argument) is (action["title"] != PROMPT)
 
 
@@ -121,7 +122,7 @@ async def test_a_diagnostic_is_fixed_in_its_definition(connect):
 
 
 async def test_long_messages_many_diagnostics_and_long_definitions(connect):
-    text = "def f():\n" + "    x = 1\n" * 50
+    text = "def f():\n" + "    x = 1\n" * 50 + "f()\n"
     async with connect({"edit": {"maxSelectionLines": 20}}) as editor:
         editor.open(text)
         many = [diagnostic(line, "word " * 1000) for line in range(1, 11)]
@@ -162,6 +163,19 @@ async def test_a_selection_decides_what_is_meant(connect):
         assert titles(await actions(editor, cursor(0, 0, end=(2, 0)))) == [PROMPT, DOC, HINTS, TESTS]
         across = await actions(editor, cursor(0, 4, end=(5, 3)))
         assert titles(across) == [PROMPT]
+
+
+async def test_tests_stand_behind_the_whole_class_or_are_written_with_the_code(connect):
+    method = "class Cart:\n    def total(self) -> int:\n        return 1\n"
+    async with connect() as editor:
+        for text, expected, told in (
+            (method, cursor(3), "Write a test function `test_total` for the method `total` of `Cart` with three"),
+            (method + "print(Cart())\n", cursor(0, 0, end=(3, 0)), "Keep this code as it is. Right below it, write a"),
+        ):
+            editor.open(text)
+            (found,) = [action for action in await actions(editor, cursor(2, 4)) if action["title"] == TESTS]
+            argument = found["command"]["arguments"][0]
+            assert argument["range"] == expected and argument["instruction"].startswith(told)
 
 
 async def test_silence_where_nothing_is_to_be_offered(connect):

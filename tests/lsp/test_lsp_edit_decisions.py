@@ -242,4 +242,4 @@ async def test_a_refinement_of_an_insertion_keeps_its_place_and_indentation(engi
         answer = await editor.execute("unmask.edit", {"uri": URI, "instruction": "more", "refine": "e"})
         assert engine.asked_edits[-1].selection == "    def f(self):\n        pass\n"
         assert answer["status"] == "applied"
-        assert editor.buffers[URI].text == "class A:\n    x = 1\n    def f(self):\n        return 1\n    y = 2\n"
+        assert editor.buffers[URI].text == "class A:\n    x = 1\n\n    def f(self):\n        return 1\n\n    y = 2\n"

@@ -78,8 +78,9 @@ async def test_a_warm_up_shows_the_engine_what_the_edit_will(engine, connect):
         editor.open(TEXT)
         for instruction in (None, "", "add t"):
             wanted = {"uri": URI, "range": selection, **({} if instruction is None else {"instruction": instruction})}
+            num_warmed = len(engine.warmed)
             assert await editor.execute("unmask.warmEdit", wanted) is None
-        await wait_until(lambda: len(engine.warmed) == 3)
+            await wait_until(lambda num_warmed=num_warmed: len(engine.warmed) > num_warmed)
         assert [warm.edit.instruction for warm in engine.warmed] == [UNKNOWN_INSTRUCTION, UNKNOWN_INSTRUCTION, "add t"]
         await editor.execute("unmask.edit", {"uri": URI, "range": selection, "instruction": "add types"})
         (asked,) = engine.asked_edits
@@ -120,15 +121,23 @@ async def test_a_newer_warm_up_and_the_edit_itself_end_an_older_one(engine, conn
 INSERTIONS = {
     "a line with white space": (
         "class A:\n    \nx = 1\n", 1, "def f(self):\n    pass\n",
-        "class A:\n    def f(self):\n        pass\nx = 1\n",
+        "class A:\n    def f(self):\n        pass\n\nx = 1\n",
     ),
     "between two methods": (
-        "class A:\n    def f(self):\n        pass\n\n    def h(self):\n        pass\n", 3, "def g(self):\n    pass\n",
-        "class A:\n    def f(self):\n        pass\n    def g(self):\n        pass\n    def h(self):\n        pass\n",
+        "class A:\n    def f(self):\n        pass\n\n    def h(self):\n        pass\n", 3, "def g(self):\n    ...\n",
+        "class A:\n    def f(self):\n        pass\n\n    def g(self):\n        ...\n\n    def h(self):\n        pass\n",
     ),
+    "at the start of a block": ("def f():\n\n    return x\n", 1, "x = 1\n", "def f():\n    x = 1\n    return x\n"),
     "between two functions": (
         "def f():\n    pass\n\ndef h():\n    pass\n", 2, "def g(): ...\n",
-        "def f():\n    pass\ndef g(): ...\ndef h():\n    pass\n",
+        "def f():\n    pass\n\n\ndef g(): ...\n\n\ndef h():\n    pass\n",
+    ),
+    "after a function, with a blank line to spare": (
+        "def f():\n    pass\n\n\n\n\n\nx = 1\n", 3, "@g\ndef h(): ...\n",
+        "def f():\n    pass\n\n\n@g\ndef h(): ...\n\n\n\nx = 1\n",
+    ),
+    "at the end of a block": (
+        "function f() {\n  a()\n\n}\n", 2, "function g() {}\n", "function f() {\n  a()\n\n  function g() {}\n}\n",
     ),
     "at the end": ("x = 1\n", 1, "y = 2", "x = 1\ny = 2"),
     "in an empty document": ("", 0, "y = 2\nz = 3\n", "y = 2\nz = 3"),
@@ -145,15 +154,15 @@ async def test_an_edit_on_a_blank_line_inserts(engine, connect, case):
     text, line, answer, expected = INSERTIONS[case]
     engine.edits = {"insert": answer}
     async with connect() as editor:
-        editor.open(text)
+        editor.open(text, language="javascript" if "function" in text else "python")
         scope = await editor.execute("unmask.editScope", {"uri": URI, "range": span((line, 0))})
         assert scope["kind"] == "insert" and scope["range"]["start"] == scope["range"]["end"]
         command = {"uri": URI, "version": 1, "range": scope["range"], "instruction": "insert"}
         command["originalSha256"] = hashlib.sha256(b"").hexdigest()
         assert (await editor.execute("unmask.edit", command))["status"] == "applied"
         assert editor.buffers[URI].text == expected
-        frames = editor.of_method("$/unmask/editPreview")
-        assert frames[-1]["settled"].replace("\n", "") in expected.replace("\r\n", "").replace("\n", "")
+        shown = editor.of_method("$/unmask/editPreview")[-1]["settled"]
+        assert shown.replace("\n", "") in expected.replace("\r\n", "").replace("\n", "")
 
 
 async def test_list_models(connect, tmp_path, monkeypatch):
