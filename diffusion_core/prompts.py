@@ -68,9 +68,26 @@ def _qwen_fim(request: CompletionRequest, layout: str) -> Prompt:
     """Qwen2.5-Coder's fill-in-the-middle tokens in one of three layouts (decoding.md section 4).
 
     ``suffix_first`` starts the middle with the prefix itself: a typed character then costs only its own token.
+    Snippets of other files stand before it all, as in the repositories that the model was trained on.
     """
-    head = render_snippets(request.snippets, request.language)
-    prefix, suffix = Text(head + request.prefix), Text(request.suffix)
+    return (*_qwen_repository(request), *_qwen_file(request, layout))
+
+
+def _qwen_repository(request: CompletionRequest) -> Prompt:
+    """Other files in Qwen2.5-Coder's repository format; nothing at all without snippets.
+
+    In append order, so that a snippet that is added keeps the ones before it in the prefix cache.
+    """
+    if not request.snippets:
+        return ()
+    parts: list[Part] = [Special("<|repo_name|>"), Text(f"{request.repository or 'repository'}\n")]
+    for snippet in request.snippets:
+        parts += [Special("<|file_sep|>"), Text(f"{snippet.path}\n{snippet.text.rstrip()}\n")]
+    return (*parts, Special("<|file_sep|>"), Text(f"{request.path}\n"))
+
+
+def _qwen_file(request: CompletionRequest, layout: str) -> Prompt:
+    prefix, suffix = Text(request.prefix), Text(request.suffix)
     before, after, middle = Special("<|fim_prefix|>"), Special("<|fim_suffix|>"), Special("<|fim_middle|>")
     match layout:
         case "prefix_suffix_middle":
@@ -100,6 +117,8 @@ def _qwen_edit(request: EditRequest) -> Prompt:
     its answer (EXPERIMENTS.md). What changes last, the instruction, comes last, for the prefix cache. The answer's
     opening fence is part of the prompt, so that the first generated token is already code.
     """
+    if not request.selection.strip():
+        return _qwen_insertion(request)
     close = choose_fence(request)
     fence = f"{close}{request.language}\n"
     selection = request.selection if request.selection.endswith("\n") else request.selection + "\n"
@@ -112,6 +131,31 @@ def _qwen_edit(request: EditRequest) -> Prompt:
     start, end = Special("<|im_start|>"), Special("<|im_end|>")
     return (
         start, Text(f"system\n{EDIT_SYSTEM}{_describe_surroundings(request, fence, close)}"), end, Text("\n"),
+        start, Text(f"user\n{question}"), end, Text("\n"),
+        start, Text(f"assistant\n{fence}"),
+    )  # fmt: skip
+
+
+def _qwen_insertion(request: EditRequest) -> Prompt:
+    """A chat turn that shows a blank selection as a marked line of its surroundings and asks for what belongs there.
+
+    With nothing to rewrite in the user's turn, the models took the surroundings of the system turn for it and gave
+    the whole file back.
+    """
+    close = choose_fence(request)
+    fence = f"{close}{request.language}\n"
+    mark = f"{LINE_COMMENTS.get(request.language, '#')} <new code>"
+    others = render_snippets(request.snippets, request.language)
+    shown = f"Other files have:\n{fence}{others.rstrip()}\n{close}\n\n" if others.strip() else ""
+    question = (
+        f"{shown}File:\n{fence}{request.before}{mark}\n{request.after.rstrip()}\n{close}\n\n"
+        f"Instruction: {request.instruction.strip()}\n\n"
+        f"Reply with the code that takes the place of the line `{mark}` in one code block, nothing else. Never repeat "
+        "code that is in the file already."
+    )
+    start, end = Special("<|im_start|>"), Special("<|im_end|>")
+    return (
+        start, Text(f"system\n{EDIT_SYSTEM}"), end, Text("\n"),
         start, Text(f"user\n{question}"), end, Text("\n"),
         start, Text(f"assistant\n{fence}"),
     )  # fmt: skip
