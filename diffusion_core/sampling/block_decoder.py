@@ -62,8 +62,8 @@ class Progress:
 class BlockDecoder:
     """Decodes one task over one sequence. Iterate :meth:`run`; then :attr:`answer` is complete.
 
-    ``acceptance`` is what earlier tasks of the same model taught about drafts; this one adds to it. ``recorder`` is told
-    what else could have been chosen.
+    ``acceptance`` is what earlier tasks of the same model taught about drafts; this one adds to it. ``recorder`` is
+    told what else could have been chosen.
 
     Raises:
         CheckpointError: the checkpoint cannot decode with the policy asked for.
