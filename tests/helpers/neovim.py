@@ -66,7 +66,7 @@ class Neovim:
             self.process.stdin.flush()
             arrived = self._changed.wait_for(lambda: request_id in self._answers or self._is_gone, timeout_s)
             if not arrived or request_id not in self._answers:
-                raise TimeoutError(f"{method}: no answer; the screen:\n" + "\n".join(self.screen.lines))
+                raise TimeoutError(f"{method}: no answer; the screen:\n{self.screen.text}")
             error, result = self._answers.pop(request_id)
         if error is not None:
             raise NeovimError(f"{method}: {error[1] if isinstance(error, list) else error}")
@@ -113,8 +113,7 @@ class Neovim:
             if value:
                 return value
             if time.monotonic() > give_up:
-                shown = "\n".join(self.screen.lines)
-                raise AssertionError(f"{what or 'the condition'} did not come true. Messages: {self.messages}\n{shown}")
+                raise AssertionError(f"{what or 'the condition'} did not come true. Messages: {self.messages}\n{self.screen.text}")
             time.sleep(0.01)
 
     def wait_for_screen(self, *texts: str, timeout_s: float = TIMEOUT_S) -> None:

@@ -48,6 +48,11 @@ class Screen:
     def lines(self) -> tuple[str, ...]:
         return tuple("".join(cell.text for cell in row).rstrip() for row in self.rows)
 
+    @property
+    def text(self) -> str:
+        """The lines that hold something, for messages."""
+        return "\n".join(line for line in self.lines if line not in {"", "~"})
+
     def _on_grid_resize(self, _grid: int, width: int, height: int) -> None:
         old = self.rows
         self.rows = [[Cell() for _ in range(width)] for _ in range(height)]

@@ -100,7 +100,7 @@ local function client_config(server, buf)
         local was_ready = status.get().kind == 'Normal'
         status.set(params)
         if params.kind == 'Normal' and not was_ready then
-          require('unmask.ghost').on_ready()
+          require('unmask.ghost.events').on_ready()
         end
       end,
       ['$/unmask/editPreview'] = function(_, params)

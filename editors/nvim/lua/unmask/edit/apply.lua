@@ -20,6 +20,7 @@ end
 ---@param change lsp.TextDocumentEdit
 ---@return integer? buf
 ---@return string? problem
+---@return unmask.EditSession? session the edit that was accepted, if the change is its own
 local function check(change)
   if not change.textDocument or not change.edits then
     return nil, 'only changes of text are applied, no files are made, renamed or deleted'
@@ -32,11 +33,11 @@ local function check(change)
     return nil, 'the buffer is not modifiable'
   end
   local problem = check_version(buf, change.textDocument.version)
-  local session = not problem and require('unmask.edit').of(buf)
-  if session and session.state == 'applying' then
-    problem = session:check(change.edits)
+  local session = require('unmask.edit').of(buf)
+  if not session or session.state ~= 'applying' then
+    return buf, problem, nil
   end
-  return buf, problem
+  return buf, problem or session:check(change.edits), session
 end
 
 ---@param params lsp.ApplyWorkspaceEditParams
@@ -48,13 +49,17 @@ function M.handle(params, ctx)
   if not changes or #changes ~= 1 then
     return { applied = false, failureReason = 'one versioned change of one document was expected' }
   end
-  local buf, problem = check(changes[1])
+  local buf, problem, session = check(changes[1])
   if problem or not buf then
     return { applied = false, failureReason = problem }
   end
   local break_undo = require('unmask.ghost.accept').break_undo
   break_undo(buf)
-  vim.lsp.util.apply_text_edits(changes[1].edits, buf, client.offset_encoding)
+  if session then
+    session:apply()
+  else
+    vim.lsp.util.apply_text_edits(changes[1].edits, buf, client.offset_encoding)
+  end
   break_undo(buf)
   return { applied = true }
 end

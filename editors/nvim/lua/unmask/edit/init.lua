@@ -22,6 +22,11 @@ function M.of(buf)
   return sessions[buf]
 end
 
+---@return table<integer, unmask.EditSession> by buffer
+function M.all()
+  return sessions
+end
+
 -- What waits until the server has ended a cancelled edit, by that edit's id.
 ---@type table<string, fun()>
 local ending = {}

@@ -322,6 +322,17 @@ function Session:check(edits)
   end
 end
 
+--- Puts the accepted hunks into the buffer; `check` has been passed. Whole lines, so that it does not matter how the
+--- end of the file is written as a position.
+function Session:apply()
+  local accepted = self:_accepted()
+  for index = #accepted, 1, -1 do
+    local hunk = accepted[index]
+    local row = self.track.first + hunk.offset
+    vim.api.nvim_buf_set_lines(self.buf, row, row + #hunk.old, true, hunk.new)
+  end
+end
+
 --- Makes the edit anew, of the text as it is now.
 function Session:rerun()
   if self.state == 'deciding' then

@@ -40,6 +40,14 @@ function Track:_move(first, last_old, last_new)
     end
     return
   end
+  if first == self.first + self.count then
+    -- So may those that come right after the last row.
+    self.count = self.count + delta
+    if not self:is_intact() then
+      self.count = self.count - delta
+    end
+    return
+  end
   local stop = math.max(self.first + self.count, last_old) + delta
   self.first = math.min(self.first, first)
   self.count = math.max(0, stop - self.first)
@@ -49,7 +57,8 @@ end
 ---@param last_old integer
 ---@param last_new integer
 function Track:_on_lines(first, last_old, last_new)
-  if first >= self.first + self.count and not (self.is_stale and first == self.first) then
+  local stop = self.first + self.count
+  if first > stop or (first == stop and not self.is_stale) then
     return
   end
   local is_inside = last_old > self.first

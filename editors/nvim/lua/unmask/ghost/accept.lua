@@ -4,7 +4,7 @@ local suggestion = require('unmask.ghost.suggestion')
 local M = {}
 
 -- White space, then a word or a run of other characters; a piece of white space alone at the end.
-local WORD = [[^\_s*\%(\k\+\|\%(\k\@!\S\)\+\)\|^\_s\+]]
+local WORD = [=[^\_s*\%(\k\+\|\%(\k\@![^[:space:]]\)\+\)\|^\_s\+]=]
 
 ---@param remaining string
 ---@return string
@@ -41,6 +41,9 @@ function M.insert(s, place, part)
   local column = #lines == 1 and place.col + #last or #last
   vim.api.nvim_win_set_cursor(0, { place.row + #lines, column })
   M.break_undo(s.buf)
+  if vim.fn.pumvisible() == 1 then
+    vim.api.nvim_feedkeys(vim.keycode('<C-x><C-z>'), 'in', false)
+  end
 end
 
 ---@param s unmask.Suggestion

@@ -23,6 +23,13 @@ local function use_native(client)
   return true
 end
 
+--- The engine can answer from now on: what it was asked before got no answer.
+function M.on_ready()
+  if #vim.api.nvim_get_autocmds({ group = GROUP, buffer = 0 }) > 0 then
+    ghost.ask_again()
+  end
+end
+
 ---@param client vim.lsp.Client
 ---@param buf integer
 function M.on_attach(client, buf)
@@ -44,7 +51,8 @@ function M.on_attach(client, buf)
   end)
   on({ 'BufLeave', 'BufUnload' }, ghost.clear)
   if vim.api.nvim_get_current_buf() == buf then
-    ghost.refresh()
+    -- It may be the event InsertEnter that attaches the buffer: insert mode begins only after it.
+    vim.schedule(ghost.refresh)
   end
 end
 

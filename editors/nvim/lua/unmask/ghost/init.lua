@@ -146,10 +146,10 @@ function M.refresh()
   end
 end
 
---- The engine can answer from now on: what it was asked before got no answer.
-function M.on_ready()
+--- Asks again at a place where an earlier answer is out of date; what is shown stays.
+function M.ask_again()
   request.forget()
-  if not ghost and request.is_inserting() then
+  if not ghost then
     M.refresh()
   end
 end
