@@ -6,9 +6,6 @@ local M = {}
 ---@param buf integer
 ---@return string? reason why the buffer is left alone; nil if it is not
 function M.refusal(buf)
-  if not vim.api.nvim_buf_is_loaded(buf) then
-    return 'the buffer is not loaded'
-  end
   if vim.bo[buf].buftype ~= '' then
     return ('buffers of type %q have no file'):format(vim.bo[buf].buftype)
   end
@@ -30,7 +27,7 @@ function M.refusal(buf)
       return ('%s matches %q (exclude): such files may hold secrets'):format(name, glob)
     end
   end
-  return nil
+  return not vim.api.nvim_buf_is_loaded(buf) and 'the buffer is not loaded' or nil
 end
 
 return M

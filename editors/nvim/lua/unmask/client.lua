@@ -20,7 +20,6 @@ M.server = nil
 ---@type table<integer, true>?
 local waiting
 local told_problem = false
-local is_stopping = false
 ---@type integer[] when the server ended unexpectedly, in milliseconds
 local crashes = {}
 
@@ -49,12 +48,13 @@ end
 
 ---@param code integer
 ---@param signal integer
-local function on_exit(code, signal)
-  local was_asked = is_stopping
-  client_id, is_stopping = nil, false
-  if was_asked or vim.v.exiting ~= vim.NIL then
+---@param id integer
+local function on_exit(code, signal, id)
+  -- A server that was asked to end is not ours any more.
+  if id ~= client_id or vim.v.exiting ~= vim.NIL then
     return
   end
+  client_id = nil
   local now = vim.uv.now()
   crashes = vim.tbl_filter(function(at)
     return now - at < CRASH_WINDOW_MS
@@ -90,8 +90,8 @@ local function client_config(server, buf)
     cmd = server.cmd,
     root_dir = vim.fs.root(buf, { '.git' }) or vim.uv.cwd(),
     capabilities = capabilities(),
-    init_options = config.current.settings,
-    settings = { unmask = config.current.settings },
+    init_options = config.settings(),
+    settings = { unmask = config.settings() },
     get_language_id = function(_, filetype)
       return require('unmask.languages').id(filetype)
     end,
@@ -205,26 +205,19 @@ function M.restart()
   if not client then
     return M.attach_all()
   end
-  is_stopping = true
+  client_id = nil
   local bufs = vim.tbl_keys(client.attached_buffers)
   client:stop()
-  local function again()
-    if not client:is_stopped() then
-      return vim.defer_fn(again, 50)
-    end
-    client_id = nil
-    for _, buf in ipairs(bufs) do
-      M.attach(buf)
-    end
+  for _, buf in ipairs(bufs) do
+    M.attach(buf)
   end
-  again()
 end
 
 --- Sends the settings again after they were changed.
 function M.push_settings()
   local client = M.get()
   if client then
-    client.settings = { unmask = config.current.settings }
+    client.settings = { unmask = config.settings() }
     client:notify('workspace/didChangeConfiguration', { settings = client.settings })
   end
 end

@@ -154,6 +154,29 @@ function M.set(options)
   return problems
 end
 
+---@param value any
+---@return any
+local function without_empty(value)
+  if type(value) ~= 'table' or vim.islist(value) then
+    return value
+  end
+  local kept = {}
+  for name, each in pairs(value) do
+    local inner = without_empty(each)
+    if type(inner) ~= 'table' or next(inner) ~= nil then
+      kept[name] = inner
+    end
+  end
+  return kept
+end
+
+--- The server's settings as they are sent. An empty Lua table could be an object or a list, so there are none inside.
+---@return table
+function M.settings()
+  local settings = without_empty(M.current.settings)
+  return next(settings) and settings or vim.empty_dict()
+end
+
 ---@param group 'ghost'|'hunk'
 ---@return table<string, string|false> keys by action; empty when switched off
 function M.keys(group)

@@ -1,0 +1,215 @@
+"""What the plugin asks of newer servers, what it tells them, and how it does without."""
+
+import json
+import sys
+
+import pytest
+from helpers.neovim import ROOT
+from helpers.neovim_unmask import (
+    edit_state,
+    is_visible,
+    num_asked,
+    open_file,
+    setup,
+    wait_for_ghost,
+    wait_for_hunks,
+    wait_for_no_edit,
+    wait_until_ready,
+)
+
+TEXT = "import os\n\n\ndef f(a):\n    return a\n\n\nx = 1\n"
+EDITED = "def f(a: int):\n    return a\n"
+SCOPE = {
+    "range": {"start": {"line": 3, "character": 0}, "end": {"line": 4, "character": 12}},
+    "kind": "definition",
+    "name": "f",
+}
+MODELS = [
+    {"name": "small", "licence": "Apache-2.0", "tasks": ["completion"], "isDefault": True, "isPresent": True},
+    {"name": "big", "title": "Big one", "licence": "MIT", "tasks": ["completion", "edit"], "isDefault": False,
+     "isPresent": True},
+    {"name": "far", "licence": "MIT", "tasks": ["edit"], "isDefault": False, "isPresent": False},
+]  # fmt: skip
+
+
+@pytest.fixture
+def serve(start, engine, tmp_path):
+    """``serve(text, **rules)``: a Neovim with a file and a server that answers by these rules."""
+
+    def serve(text, **rules):
+        (tmp_path / "contract.json").write_text(json.dumps(rules))
+        command = (sys.executable, "-m", "helpers.contract_server", str(tmp_path))
+        init = setup(engine.url, cmd=command)
+        nvim = start(init, environment={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"})
+        open_file(nvim, tmp_path / "a.py", text)
+        nvim.keys("i")
+        wait_until_ready(nvim)
+        return nvim
+
+    return serve
+
+
+@pytest.fixture
+def sent(tmp_path):
+    """What the server was sent, by name."""
+
+    def sent(name):
+        path = tmp_path / "sent.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [argument for found, argument in map(json.loads, lines) if found == name]
+
+    return sent
+
+
+def test_alternatives_in_turn_and_what_the_server_hears(serve, engine, sent):
+    engine.completions = {"x = ": "first + 1"}
+    nvim = serve("", alternatives=["second", "first + 1", "third(1)"])
+    nvim.type("x = ")
+    nvim.wait_for_screen("x = first + 1")
+    for key, expected in (("<M-]>", "second"), ("<M-]>", "third(1)"), ("<M-]>", "first + 1"), ("<M-[>", "third(1)")):
+        nvim.keys(key)
+        nvim.wait_for_screen(f"x = {expected}")
+    assert num_asked(nvim) <= 3 + len("x = ")
+    asked = num_asked(nvim)
+    nvim.type("th")
+    nvim.keys("<M-Right>")
+    assert nvim.buffer == ["x = third"] and num_asked(nvim) == asked
+    nvim.wait_for(lambda: sent("$/unmask/didPartiallyAccept"))
+    nvim.keys("<C-]>")
+    nvim.wait_for(lambda: sent("$/unmask/didDismiss"))
+    (partial,), (dismissed,) = sent("$/unmask/didPartiallyAccept"), sent("$/unmask/didDismiss")
+    assert partial == {"id": "other-2", "acceptedLength": 5} and dismissed == {"id": "other-2"}
+    shown = [notification["id"] for notification in sent("$/unmask/didShow")]
+    assert len(shown) == 3 and len(set(shown)) == 3 and shown[1:] == ["other-0", "other-2"]
+
+
+def test_typing_through_an_alternative_keeps_it(serve, engine):
+    engine.completions = {"x = ": "first"}
+    nvim = serve("", alternatives=["second", "third"])
+    nvim.type("x = ")
+    wait_for_ghost(nvim)
+    nvim.keys("<M-]>")
+    nvim.wait_for_screen("x = second")
+    nvim.type("se")
+    assert nvim.screen.lines[0] == "x = second"
+    nvim.keys("<BS><BS>t")
+    nvim.wait_for_screen("x = third")  # another of those that are known fits what is typed instead
+    nvim.keys("<Tab>")
+    assert nvim.buffer == ["x = third"]
+
+
+def test_accepted_lengths_count_utf16_units(serve, engine, sent):
+    engine.completions = {"x = ": "'👩‍🚀é' + y"}
+    nvim = serve("")
+    nvim.type("x = ")
+    wait_for_ghost(nvim)
+    while "+" not in nvim.buffer[0]:
+        nvim.keys("<M-Right>")
+    nvim.wait_for(lambda: sent("$/unmask/didPartiallyAccept"))
+    text = nvim.buffer[0].removeprefix("x = ")
+    last = nvim.wait_for(
+        lambda: [m for m in sent("$/unmask/didPartiallyAccept") if m["acceptedLength"] == len(text.encode("utf-16-le")) // 2]
+    )
+    assert last and is_visible(nvim)
+
+
+def test_the_enclosing_definition_is_the_scope_and_its_prompt_is_read_ahead(serve, engine, sent):
+    engine.edits = {"add types": EDITED}
+    nvim = serve(TEXT, scope=SCOPE, warm=None)
+    nvim.keys("<Esc>5G")
+    nvim.command("Unmask edit")
+    nvim.wait_for_screen("Unmask: edit f")
+    nvim.type("add types")
+    uri = nvim.lua("return vim.uri_from_fname(vim.fs.joinpath(vim.fn.getcwd(), '..', 'a.py'))")
+    nvim.wait_for(lambda: len(sent("unmask.warmEdit")) >= 2)
+    first, *_, last = sent("unmask.warmEdit")
+    assert first["range"] == SCOPE["range"] and "instruction" not in first and last["instruction"] == "add types"
+    (asked,) = sent("unmask.editScope")
+    assert asked["range"]["start"] == asked["range"]["end"] == {"line": 4, "character": 0} and uri
+    nvim.keys("<CR>")
+    wait_for_hunks(nvim)
+    assert engine.asked_edits[-1].selection == "def f(a):\n    return a\n"
+    nvim.keys("ghA")
+    wait_for_no_edit(nvim)
+    assert nvim.buffer[3] == "def f(a: int):"
+
+
+def test_an_older_server_gets_the_line_of_the_cursor(serve, engine):
+    engine.edits = {"add types": "def f(a: int):\n"}
+    nvim = serve(TEXT)
+    nvim.keys("<Esc>4G")
+    nvim.command("Unmask edit add types")
+    wait_for_hunks(nvim)
+    assert engine.asked_edits[-1].selection == "def f(a):\n"
+    nvim.keys("ghR")
+
+
+def test_refining_goes_on_from_the_proposed_text(serve, engine, sent):
+    engine.edits = {"add types": EDITED, "return too": "def f(a: int) -> int:\n    return a\n"}
+    nvim = serve(TEXT, refine=True)
+    nvim.keys("<Esc>")
+    nvim.command("4,5Unmask edit add types")
+    wait_for_hunks(nvim)
+    nvim.keys("ghf")
+    nvim.wait_for_screen("Unmask: refine the edit")
+    nvim.type("return too")
+    nvim.keys("<CR>")
+    nvim.wait_for_screen("def f(a: int) -> int:")
+    wait_for_hunks(nvim)
+    (refined,) = sent("refine")
+    assert refined["refine"].startswith("nvim-") and refined["refine"] != refined["editId"]
+    nvim.keys("ghA")
+    wait_for_no_edit(nvim)
+    assert nvim.buffer[3:5] == ["def f(a: int) -> int:", "    return a"]
+    nvim.keys("u")
+    assert nvim.buffer == TEXT.rstrip("\n").split("\n")
+
+
+def test_giving_up_a_refinement_keeps_the_hunks(serve, engine):
+    engine.edits = {"add types": EDITED}
+    nvim = serve(TEXT, refine=True)
+    nvim.keys("<Esc>")
+    nvim.command("4,5Unmask edit add types")
+    wait_for_hunks(nvim)
+    nvim.keys("ghf")
+    nvim.wait_for_screen("Unmask: refine the edit")
+    nvim.keys("<Esc>")
+    nvim.wait_for_screen("gha accept")
+    assert edit_state(nvim) == "deciding"
+    nvim.keys("ghA")
+    wait_for_no_edit(nvim)
+    assert nvim.buffer[3] == "def f(a: int):"
+
+
+def test_models_are_listed_and_switched_to(serve, engine):
+    nvim = serve("", models=MODELS)
+    nvim.keys("<Esc>")
+    nvim.lua(
+        """_G.shown = {}
+        vim.ui.select = function(items, options, choose)
+          table.insert(_G.shown, vim.tbl_map(options.format_item, items))
+          choose(items[#_G.shown == 1 and 2 or 1])
+        end"""
+    )
+    nvim.command("Unmask model")
+    nvim.wait_for(lambda: any("big is used for completion and edit" in message for message in nvim.messages))
+    models, tasks = nvim.lua("return _G.shown")
+    assert models == [
+        "small  completion  Apache-2.0  default",
+        "Big one  (big)  completion, edit  MIT",
+        "far  edit  MIT  not downloaded",
+    ]
+    assert tasks == ["completion and edit", "completion", "edit"]
+    engine_settings = nvim.lua("return vim.lsp.get_clients()[1].settings.unmask.engine")
+    assert (engine_settings["model"], engine_settings["editModel"]) == ("big", "big") and engine_settings["url"]
+    nvim.command("Unmask model far")
+    nvim.command("Unmask model smal")
+    nvim.wait_for(lambda: any("unmask pull far" in message for message in nvim.messages))
+    nvim.wait_for(lambda: any("did you mean small" in message for message in nvim.messages))
+
+
+def test_models_of_an_older_server(serve):
+    nvim = serve("")
+    nvim.keys("<Esc>")
+    nvim.command("Unmask model")
+    nvim.wait_for(lambda: any("settings.engine.model" in message for message in nvim.messages))
