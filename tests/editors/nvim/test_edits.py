@@ -34,7 +34,7 @@ def test_the_preview_streams_into_the_window_and_never_into_the_buffer(nvim, eng
         time.sleep(0.01)
     assert time.monotonic() - start > 0.2 and len(seen) > 4
     assert nvim.lua("return vim.b.changedtick") == tick and not nvim.lua("return vim.bo.modified")
-    nvim.wait_for_screen("1/2 gha accept")
+    nvim.wait_for_screen("1/2  gha accept")
     nvim.keys("ghR")
     wait_for_no_edit(nvim)
     nvim.wait_for(lambda: nvim.screen.lines[: len(LINES)] == tuple(LINES))
@@ -81,7 +81,7 @@ def test_one_hunk_is_accepted_another_rejected_and_one_undo_takes_it_back(nvim, 
     assert nvim.cursor == (3, 0)
     nvim.keys("gha")
     assert nvim.cursor == (6, 0) and text_of(nvim) == TEXT.rstrip("\n")
-    nvim.wait_for_screen("✓ accepted", "2/2 gha accept")
+    nvim.wait_for_screen("✓ accepted", "2/2  gha accept")
     nvim.keys("ghr")
     wait_for_no_edit(nvim)
     assert nvim.buffer == [*LINES[:3], "def f(a: int):", *LINES[4:]]
@@ -150,7 +150,7 @@ def test_changes_inside_make_the_edit_stale_until_they_are_undone(nvim, engine, 
     assert edit_state(nvim) == "deciding" and nvim.buffer == changed
     assert any("cannot be accepted" in message for message in nvim.messages)
     nvim.keys("u")
-    nvim.wait_for_screen("/2 gha accept")
+    nvim.wait_for_screen("/2  gha accept")
     nvim.keys("ghA")
     wait_for_no_edit(nvim)
     assert nvim.buffer[3:7] == ["def f(a: int):", "    x = a", "    y = x", "    return x"]
@@ -163,7 +163,7 @@ def test_a_deleted_line_that_comes_back_makes_the_edit_right_again(nvim, engine,
         nvim.keys(f"{line}Gdd")
         nvim.wait_for_screen("the text was changed")
         nvim.keys("u")
-        nvim.wait_for_screen("/2 gha accept")
+        nvim.wait_for_screen("/2  gha accept")
     nvim.keys("ghA")
     wait_for_no_edit(nvim)
     assert nvim.buffer[3] == "def f(a: int):"

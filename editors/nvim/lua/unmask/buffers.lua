@@ -23,7 +23,8 @@ function M.refusal(buf)
   end
   local name = vim.fs.basename(vim.api.nvim_buf_get_name(buf))
   for _, glob in ipairs(config.current.exclude) do
-    if vim.glob.to_lpeg(glob):match(name) then
+    -- Not vim.glob: its `*` wants at least one character, and `.env*` must match `.env`.
+    if vim.regex([[\c]] .. vim.fn.glob2regpat(glob)):match_str(name) then
       return ('%s matches %q (exclude): such files may hold secrets'):format(name, glob)
     end
   end

@@ -19,7 +19,7 @@ local LINKS = {
   UnmaskGhost = 'Comment', -- ghost text
   UnmaskScope = 'Visual', -- the lines an instruction is asked for
   UnmaskOld = 'Comment', -- lines that an edit under way has not reached
-  UnmaskUnsettled = 'NonText', -- text that the model may still change
+  UnmaskUnsettled = 'Comment', -- text that the model may still change
   UnmaskHint = 'DiagnosticHint', -- keys and progress
   UnmaskStale = 'DiagnosticWarn',
 }

@@ -105,4 +105,25 @@ function M.changed_part(a, b)
   return first, #a - tail, #b - tail
 end
 
+--- Pairs lines that are much alike, in order, so that what differs can be marked.
+---@param old string[]
+---@param new string[]
+---@return table<integer, integer> old index by new index
+function M.alike(old, new)
+  local pairs_of, from = {}, 1
+  for index, line in ipairs(old) do
+    for candidate = from, #new do
+      local other = new[candidate]
+      local first, last = M.changed_part(line, other)
+      local common = vim.trim(line:sub(1, first) .. line:sub(last + 1))
+      if #common * 2 >= #vim.trim(line) and #common * 3 >= #vim.trim(other) and line ~= other then
+        pairs_of[candidate] = index
+        from = candidate + 1
+        break
+      end
+    end
+  end
+  return pairs_of
+end
+
 return M

@@ -2,12 +2,14 @@
 local config = require('unmask.config')
 local hunks = require('unmask.edit.hunks')
 local position = require('unmask.position')
+local virtual = require('unmask.virtual')
 
 local M = {}
 
 local NS = vim.api.nvim_create_namespace('unmask.edit')
 M.namespace = NS
-local MAX_UNSETTLED_LINES = 12
+-- The draft may be all of the old text, which is on the screen anyway.
+local MAX_UNSETTLED_LINES = 6
 -- Above what syntax highlighting and semantic tokens use.
 local PRIORITY = 200
 
@@ -42,32 +44,6 @@ function M.hint(buf, row, chunks)
   })
 end
 
----@param buf integer
----@return integer width of the text in the window that shows the buffer
-local function text_width(buf)
-  local window = vim.fn.bufwinid(buf)
-  if window == -1 then
-    return vim.o.columns
-  end
-  return vim.api.nvim_win_get_width(window) - vim.fn.getwininfo(window)[1].textoff
-end
-
---- A virtual line whose background reaches the window's edge.
----@param buf integer
----@param chunks table
----@param width integer
----@return table
-local function padded(buf, chunks, width)
-  local line, column = {}, 0
-  for _, chunk in ipairs(chunks) do
-    local text = position.expand_tabs(chunk[1], column, vim.bo[buf].tabstop)
-    column = column + vim.api.nvim_strwidth(text)
-    table.insert(line, { text, chunk[2] })
-  end
-  table.insert(line, { (' '):rep(math.max(0, width - column)), 'UnmaskAdd' })
-  return line
-end
-
 --- Virtual lines between rows: before `row`, which may be the one after the last.
 ---@param buf integer
 ---@param row integer
@@ -92,31 +68,22 @@ local function draw_before(buf, row, lines)
   end
 end
 
----@param a string
----@param b string
----@return boolean whether the lines are so much alike that marking their difference helps
-local function are_alike(a, b)
-  local first, last_a, last_b = hunks.changed_part(a, b)
-  local common = #a - (last_a - first)
-  return common * 3 >= math.max(#a, #b) and (last_a > first or last_b > first)
-end
-
+---@param buf integer
 ---@param hunk unmask.Hunk
----@return table[] chunks of each added line
-local function added_lines(hunk)
-  local lines = {}
+---@return table virt_lines
+local function added_lines(buf, hunk)
+  local alike, lines = hunks.alike(hunk.old, hunk.new), {}
   for index, text in ipairs(hunk.new) do
-    local old = #hunk.old == #hunk.new and hunk.old[index]
-    if old and are_alike(old, text) then
-      local first, _, last = hunks.changed_part(old, text)
-      table.insert(lines, {
+    local chunks = { { text, 'UnmaskAdd' } }
+    if alike[index] then
+      local first, _, last = hunks.changed_part(hunk.old[alike[index]], text)
+      chunks = {
         { text:sub(1, first), 'UnmaskAdd' },
         { text:sub(first + 1, last), 'UnmaskAddText' },
         { text:sub(last + 1), 'UnmaskAdd' },
-      })
-    else
-      table.insert(lines, { { text, 'UnmaskAdd' } })
+      }
     end
+    vim.list_extend(lines, virtual.line(buf, chunks, 'UnmaskAdd'))
   end
   return lines
 end
@@ -126,43 +93,32 @@ end
 ---@param hunk unmask.Hunk
 local function mark_deleted(buf, row, hunk)
   M.mark_rows(buf, row, row + #hunk.old, 'UnmaskDelete')
-  if #hunk.old ~= #hunk.new then
-    return
-  end
-  for index, old in ipairs(hunk.old) do
-    if are_alike(old, hunk.new[index]) then
-      local first, last = hunks.changed_part(old, hunk.new[index])
-      vim.api.nvim_buf_set_extmark(buf, NS, row + index - 1, first, {
-        end_col = last,
-        hl_group = 'UnmaskDeleteText',
-        priority = PRIORITY,
-        strict = false,
-      })
-    end
+  for new, old in pairs(hunks.alike(hunk.old, hunk.new)) do
+    local first, last = hunks.changed_part(hunk.old[old], hunk.new[new])
+    vim.api.nvim_buf_set_extmark(buf, NS, row + old - 1, first, {
+      end_col = last,
+      hl_group = 'UnmaskDeleteText',
+      priority = PRIORITY,
+      strict = false,
+    })
   end
 end
 
 ---@param buf integer
 ---@param first integer the first row of the edit
 ---@param hunk unmask.Hunk
----@param more? table[] chunks of lines that follow
+---@param more? table virt_lines that follow
 local function draw_hunk(buf, first, hunk, more)
-  local row, width = first + hunk.offset, text_width(buf)
+  local row = first + hunk.offset
   mark_deleted(buf, row, hunk)
-  local lines = vim.list_extend(added_lines(hunk), more or {})
-  draw_before(
-    buf,
-    row + #hunk.old,
-    vim.tbl_map(function(chunks)
-      return padded(buf, chunks, width)
-    end, lines)
-  )
+  draw_before(buf, row + #hunk.old, vim.list_extend(added_lines(buf, hunk), more or {}))
 end
 
+---@param buf integer
 ---@param settled string the end of the settled text, without a line end
 ---@param unsettled string
----@return table[] chunks of each line
-local function unsettled_lines(settled, unsettled)
+---@return table virt_lines
+local function unsettled_lines(buf, settled, unsettled)
   if settled .. unsettled == '' then
     return {}
   end
@@ -175,7 +131,7 @@ local function unsettled_lines(settled, unsettled)
     if index == 1 then
       table.insert(chunks, 1, { settled, 'UnmaskAdd' })
     end
-    table.insert(lines, chunks)
+    vim.list_extend(lines, virtual.line(buf, chunks))
   end
   return lines
 end
@@ -190,7 +146,7 @@ function M.preview(buf, track, settled, unsettled)
   local whole, partial = settled:match('^(.*\n)([^\n]*)$')
   local lines = whole and position.split(whole:sub(1, -2)) or {}
   local found, reached = hunks.between(track.lines, lines)
-  local tail = unsettled_lines(whole and partial or settled, unsettled)
+  local tail = unsettled_lines(buf, whole and partial or settled, unsettled)
   local last = found[#found]
   local is_open = last ~= nil and last.offset + #last.old == reached
   for index, hunk in ipairs(found) do
@@ -214,7 +170,7 @@ end
 ---@return table chunks
 function M.key(key, what)
   local lhs = config.keys('hunk')[key]
-  return lhs and { { ' ' .. lhs, 'UnmaskHint' }, { ' ' .. what, 'Comment' } } or {}
+  return lhs and { { '  ' .. lhs, 'UnmaskHint' }, { ' ' .. what, 'Comment' } } or {}
 end
 
 ---@param list unmask.Hunk[]

@@ -1,6 +1,7 @@
 --- Draws a suggestion: one set of extmarks, replaced in one go so that no frame lacks it.
 local position = require('unmask.position')
 local suggestion = require('unmask.ghost.suggestion')
+local virtual = require('unmask.virtual')
 
 local M = {}
 
@@ -73,10 +74,11 @@ local function lines_below(lines, buf, moved_tail)
   end
   local drawn = {}
   for index = 2, #lines do
-    table.insert(drawn, { { position.expand_tabs(lines[index], 0, vim.bo[buf].tabstop), GHOST } })
-  end
-  if moved_tail ~= '' then
-    table.insert(drawn[#drawn], { moved_tail, 'Normal' })
+    local chunks = { { lines[index], GHOST } }
+    if index == #lines and moved_tail ~= '' then
+      table.insert(chunks, { moved_tail, 'Normal' })
+    end
+    vim.list_extend(drawn, virtual.line(buf, chunks))
   end
   return drawn
 end
@@ -105,12 +107,13 @@ function M.draw(buf, place)
   local column = vim.fn.strdisplaywidth(position.line(buf, place.row):sub(1, place.col))
   local pieces = suggestion.cut_at(first, place.between)
   local moves_tail = #lines > 1 and place.tail:find('%S') ~= nil
+  local below = lines_below(lines, buf, moves_tail and place.tail or '')
   if pieces and not moves_tail then
-    draw_between(place, pieces, buf, column, lines_below(lines, buf, ''))
+    draw_between(place, pieces, buf, column, below)
   else
-    draw_over(place, first, buf, column, lines_below(lines, buf, place.tail))
+    draw_over(place, first, buf, column, below)
   end
-  draw_overflow(place, #lines - 1, buf)
+  draw_overflow(place, below and #below or 0, buf)
 end
 
 return M
