@@ -165,15 +165,22 @@ def test_refining_goes_on_from_the_proposed_text(serve, engine, sent):
     assert nvim.buffer == TEXT.rstrip("\n").split("\n")
 
 
-def test_giving_up_a_refinement_keeps_the_hunks(serve, engine):
-    engine.edits = {"add types": EDITED}
-    nvim = serve(TEXT, refine=True)
+@pytest.mark.parametrize("how", ["given up", "an older server", "nothing came"])
+def test_without_a_refinement_the_hunks_stay(serve, engine, how):
+    engine.edits = {"add types": EDITED, "more": ""}
+    nvim = serve(TEXT, refine=how != "an older server")
     nvim.keys("<Esc>")
     nvim.command("4,5Unmask edit add types")
     wait_for_hunks(nvim)
     nvim.keys("ghf")
     nvim.wait_for_screen("Unmask: refine the edit")
-    nvim.keys("<Esc>")
+    if how == "given up":
+        nvim.keys("<Esc>")
+    else:
+        nvim.type("more")
+        nvim.keys("<CR>")
+        message = "cannot refine an edit: update it" if how == "an older server" else "gave no text"
+        nvim.wait_for(lambda: any(message in shown for shown in nvim.messages))
     nvim.wait_for_screen("gha accept")
     assert edit_state(nvim) == "deciding"
     nvim.keys("ghA")

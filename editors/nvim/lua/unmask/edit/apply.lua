@@ -37,7 +37,7 @@ local function check(change)
   if not session or session.state ~= 'applying' then
     return buf, problem, nil
   end
-  return buf, problem or session:check(change.edits), session
+  return buf, problem or session.review:check(change.edits), session
 end
 
 ---@param params lsp.ApplyWorkspaceEditParams
@@ -56,7 +56,7 @@ function M.handle(params, ctx)
   local break_undo = require('unmask.ghost.accept').break_undo
   break_undo(buf)
   if session then
-    session:apply()
+    session.review:apply()
   else
     vim.lsp.util.apply_text_edits(changes[1].edits, buf, client.offset_encoding)
   end

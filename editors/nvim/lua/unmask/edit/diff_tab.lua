@@ -8,7 +8,7 @@ local M = {}
 local function proposed_lines(session)
   local first, count = session.track.first, #session.track.lines
   local lines = vim.api.nvim_buf_get_lines(session.buf, 0, first, false)
-  vim.list_extend(lines, hunks.apply(session.track.lines, session.hunks))
+  vim.list_extend(lines, hunks.apply(session.track.lines, session.review.hunks))
   return vim.list_extend(lines, vim.api.nvim_buf_get_lines(session.buf, first + count, -1, false))
 end
 

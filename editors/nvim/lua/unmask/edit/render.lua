@@ -9,7 +9,7 @@ local M = {}
 local NS = vim.api.nvim_create_namespace('unmask.edit')
 M.namespace = NS
 -- The draft may be all of the old text, which is on the screen anyway.
-local MAX_UNSETTLED_LINES = 6
+local MAX_UNSETTLED_LINES = 4
 -- Above what syntax highlighting and semantic tokens use.
 local PRIORITY = 200
 
