@@ -10,7 +10,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -168,7 +168,9 @@ class Neovim:
 INIT = """
 _G.notified = {}
 vim.notify = function(message) table.insert(_G.notified, message) end
-vim.opt.runtimepath:prepend(vim.env.UNMASK_PLUGIN)
+if vim.env.UNMASK_PLUGIN then
+  vim.opt.runtimepath:prepend(vim.env.UNMASK_PLUGIN)
+end
 vim.o.swapfile = false
 vim.o.shortmess = vim.o.shortmess .. 'I'
 """
@@ -179,12 +181,15 @@ def open_neovim(
     folder: Path,
     init: str = "",
     *,
-    arguments: Sequence[str] = (),
+    plugin: bool = True,
     environment: Mapping[str, str] | None = None,
     width: int = 80,
     height: int = 24,
 ) -> Iterator[Neovim]:
-    """A Neovim with its own configuration, state and cache folders under ``folder``; ``init`` is Lua."""
+    """A Neovim with its own configuration, state and cache folders under ``folder``; ``init`` is Lua.
+
+    Without ``plugin`` it must find the plugin by itself.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     init_file = folder / "init.lua"
     init_file.write_text(INIT + init)
@@ -195,10 +200,12 @@ def open_neovim(
         **os.environ, **homes, "HOME": str(folder), "UNMASK_PLUGIN": str(PLUGIN), "PYTHONPATH": str(ROOT),
         **(environment or {}),
     }  # fmt: skip
+    if not plugin:
+        del env["UNMASK_PLUGIN"]
     for name in ("NVIM", "VIMINIT", "NVIM_APPNAME"):
         env.pop(name, None)
     process = subprocess.Popen(
-        [str(nvim_binary()), "--embed", "-u", str(init_file), *arguments],
+        [str(nvim_binary()), "--embed", "-u", str(init_file)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, cwd=folder,
     )  # fmt: skip
     nvim = Neovim(process, width, height)

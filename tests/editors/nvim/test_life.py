@@ -1,6 +1,7 @@
 """Starting, finding the server, settings, failures and recovery, and what the user is told about them."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,14 @@ from helpers.neovim_unmask import (
     wait_for_ghost,
     wait_until_ready,
 )
+
+
+# The language servers among the children of Neovim.
+SERVER_PIDS = """
+local children = vim.tbl_map(vim.api.nvim_get_proc, vim.api.nvim_get_proc_children(vim.fn.getpid()))
+local servers = vim.tbl_filter(function(process) return process.name:find('python') end, children)
+return vim.tbl_map(function(process) return process.pid end, servers)
+"""
 
 
 def script(path, text):
@@ -261,15 +270,14 @@ def test_the_server_is_killed_and_started_again(start, engine, tmp_path):
     open_file(nvim, tmp_path / "a.py", "")
     nvim.keys("i")
     wait_until_ready(nvim)
-    pids = "return vim.tbl_map(function(p) return p.pid end, vim.tbl_filter(function(p) return p.name:find('python') end, vim.tbl_map(vim.api.nvim_get_proc, vim.api.nvim_get_proc_children(vim.fn.getpid()))))"
     for _ in range(3):
-        (pid,) = nvim.lua(pids)
+        (pid,) = nvim.lua(SERVER_PIDS)
         os.kill(pid, 9)
         nvim.wait_for(lambda: state(nvim)["reason"] == "restarting", "the end of the server")
         wait_until_ready(nvim)
     nvim.type("x = ")
     nvim.wait_for_screen("x = value")
-    (pid,) = nvim.lua(pids)
+    (pid,) = nvim.lua(SERVER_PIDS)
     os.kill(pid, 9)
     nvim.wait_for(lambda: state(nvim)["reason"] == "crashed", "the end of patience")
     assert any(":Unmask restart" in message for message in nvim.messages)
@@ -396,3 +404,43 @@ def test_ordinary_completion_where_ghost_text_is_off(start, engine, tmp_path):
     nvim.keys("<C-y>")
     nvim.wait_for(lambda: nvim.buffer == ["counter = 0"])
     assert not is_visible(nvim)
+
+
+@pytest.mark.parametrize("end", ["kill", "restart"])
+def test_an_edit_under_way_is_given_up_when_its_server_goes(start, engine, tmp_path, end):
+    engine.edits = {"do": "x = 2\n"}
+    engine.forward_s = 1.0
+    nvim = start(setup(engine.url))
+    open_file(nvim, tmp_path / "a.py", "x = 1\n")
+    nvim.keys("i<Esc>")
+    wait_until_ready(nvim)
+    nvim.command("%Unmask edit do")
+    nvim.wait_for(lambda: engine.asked_edits)
+    if end == "kill":
+        (pid,) = nvim.lua(SERVER_PIDS)
+        os.kill(pid, 9)
+    else:
+        nvim.command("Unmask restart")
+    nvim.wait_for(lambda: any("the edit is lost" in message for message in nvim.messages))
+    assert nvim.lua("return next(require('unmask.edit').all())") is None and nvim.buffer == ["x = 1"]
+    engine.forward_s = 0
+    wait_until_ready(nvim)
+    nvim.command("%Unmask edit do")
+    nvim.wait_for_screen("gha accept")
+
+
+def test_the_builtin_package_loader_finds_everything(start, engine, tmp_path):
+    engine.completions = {"x = ": "value"}
+    package = tmp_path / "home" / "data" / "nvim" / "site" / "pack" / "unmask" / "start"
+    package.mkdir(parents=True)
+    copy = shutil.copytree(PLUGIN, package / "unmask")
+    nvim = start(setup(engine.url), plugin=False)
+    assert nvim.lua("return vim.fn.exists(':Unmask')") == 2
+    open_file(nvim, tmp_path / "a.py", "")
+    nvim.keys("i")
+    nvim.type("x = ")
+    nvim.wait_for_screen("x = value", timeout_s=30)
+    nvim.keys("<Esc>")
+    nvim.command("helptags ALL")
+    nvim.command("help unmask-keys")
+    assert nvim.lua("return vim.fn.expand('%:p')") == str(copy / "doc" / "unmask.txt")

@@ -55,6 +55,7 @@ local function on_exit(code, signal, id)
     return
   end
   client_id = nil
+  require('unmask.edit').abandon('the language server ended.')
   local now = vim.uv.now()
   crashes = vim.tbl_filter(function(at)
     return now - at < CRASH_WINDOW_MS
@@ -206,6 +207,7 @@ function M.restart()
     return M.attach_all()
   end
   client_id = nil
+  require('unmask.edit').abandon('the language server is restarted.')
   local bufs = vim.tbl_keys(client.attached_buffers)
   client:stop()
   for _, buf in ipairs(bufs) do

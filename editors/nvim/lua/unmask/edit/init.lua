@@ -27,6 +27,15 @@ function M.all()
   return sessions
 end
 
+--- Ends all edits: the server that knew them is gone.
+---@param reason string
+function M.abandon(reason)
+  for _, each in pairs(sessions) do
+    notify.warn('the edit is lost: ' .. reason .. ' Nothing was changed.')
+    each:close()
+  end
+end
+
 -- What waits until the server has ended a cancelled edit, by that edit's id.
 ---@type table<string, fun()>
 local ending = {}
