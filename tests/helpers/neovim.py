@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
-
 from helpers.neovim_screen import Frame, Screen
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,7 +112,9 @@ class Neovim:
             if value:
                 return value
             if time.monotonic() > give_up:
-                raise AssertionError(f"{what or 'the condition'} did not come true. Messages: {self.messages}\n{self.screen.text}")
+                raise AssertionError(
+                    f"{what or 'the condition'} did not come true. Messages: {self.messages}\n{self.screen.text}"
+                )
             time.sleep(0.01)
 
     def wait_for_screen(self, *texts: str, timeout_s: float = TIMEOUT_S) -> None:
@@ -193,9 +194,7 @@ def open_neovim(
     folder.mkdir(parents=True, exist_ok=True)
     init_file = folder / "init.lua"
     init_file.write_text(INIT + init)
-    homes = {
-        f"XDG_{name}_HOME": str(folder / name.lower()) for name in ("CONFIG", "DATA", "STATE", "CACHE")
-    }
+    homes = {f"XDG_{name}_HOME": str(folder / name.lower()) for name in ("CONFIG", "DATA", "STATE", "CACHE")}
     env = {
         **os.environ, **homes, "HOME": str(folder), "UNMASK_PLUGIN": str(PLUGIN), "PYTHONPATH": str(ROOT),
         **(environment or {}),

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diffusion_core.config import cache_folder
 from helpers.neovim import ROOT, Neovim, open_neovim
 from helpers.neovim_unmask import SERVER
+
+from diffusion_core.config import cache_folder
 
 INIT = "require('unmask').setup({ cmd = vim.split(%r, ' '), settings = { completion = { deadlineMs = 60000 } } })"
 

@@ -1,4 +1,4 @@
-"""A real Neovim with the plugin, a real language-server process, and an engine whose answers are written in the test."""
+"""A real Neovim with the plugin, a real language-server process, and an engine whose answers are in the test."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from helpers.neovim_real import open_real  # noqa: E402
 from helpers.neovim_screen import Screen  # noqa: E402
 from helpers.neovim_unmask import edit_state, open_file, wait_for_ghost, wait_until_ready  # noqa: E402
 
-SIZE, WIDTH, HEIGHT, MARGIN = 22, 13, 29, 14
+SIZE, WIDTH, HEIGHT, MARGIN = 20, 12, 27, 14
 LOOK = """
 vim.o.termguicolors = true
 vim.o.laststatus = 0
@@ -45,7 +45,7 @@ BANK = '''class Account:
     def withdraw(self, amount):
 '''
 
-STATS = '''import csv
+STATS = """import csv
 
 
 def read_prices(path):
@@ -58,7 +58,7 @@ def read_prices(path):
 
 def average(values):
     return sum(values) / len(values)
-'''
+"""
 
 
 def picture(screen: Screen, path: Path, *, inserting: bool = False) -> None:
@@ -96,7 +96,7 @@ def settled(nvim: Neovim) -> None:
 
 def draw_all(folder: Path, scratch: Path) -> None:
     """Type, wait for what the models say, and draw it."""
-    with open_real(scratch / "home", LOOK, width=86, height=20) as nvim:
+    with open_real(scratch / "home", LOOK, width=100, height=20) as nvim:
         open_file(nvim, scratch / "account.py", BANK)
         nvim.keys("Go")
         wait_until_ready(nvim, 120)

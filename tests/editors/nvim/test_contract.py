@@ -108,7 +108,9 @@ def test_accepted_lengths_count_utf16_units(serve, engine, sent):
     nvim.wait_for(lambda: sent("$/unmask/didPartiallyAccept"))
     text = nvim.buffer[0].removeprefix("x = ")
     last = nvim.wait_for(
-        lambda: [m for m in sent("$/unmask/didPartiallyAccept") if m["acceptedLength"] == len(text.encode("utf-16-le")) // 2]
+        lambda: [
+            m for m in sent("$/unmask/didPartiallyAccept") if m["acceptedLength"] == len(text.encode("utf-16-le")) // 2
+        ]
     )
     assert last and is_visible(nvim)
 

@@ -10,7 +10,8 @@ local suggestion = require('unmask.ghost.suggestion')
 local text, length, accept = ...
 local row, col = at[1] - 1, at[2]
 local position = require('unmask.position')
-local range = { start = position.to_lsp(buf, row, col, 'utf-8'), ['end'] = position.to_lsp(buf, row, col + length, 'utf-8') }
+local first, last = position.to_lsp(buf, row, col, 'utf-8'), position.to_lsp(buf, row, col + length, 'utf-8')
+local range = { start = first, ['end'] = last }
 local one = suggestion.from_item({ insertText = text, range = range }, buf, row, col, 'utf-8')
 local place = suggestion.place(one, row, col)
 local render = require('unmask.ghost.render')

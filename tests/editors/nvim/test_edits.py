@@ -1,4 +1,4 @@
-"""Instruction edits in a real Neovim: the preview, the hunks, one undo step, and every way in which text may be stale."""
+"""Instruction edits in a real Neovim: the preview, the hunks, one undo step, and the ways in which text is stale."""
 
 import time
 
@@ -200,9 +200,10 @@ def test_a_change_of_another_version_is_refused_whoever_sends_it(nvim, engine, e
     nvim.wait_for(lambda: nvim.lua("return require('unmask.client').of(vim.api.nvim_get_current_buf()) ~= nil"))
     handle = """
     local client = vim.lsp.get_clients({ name = 'unmask' })[1]
+    local first_line = { start = { line = 0, character = 0 }, ['end'] = { line = 1, character = 0 } }
     local params = { edit = { documentChanges = { {
       textDocument = { uri = vim.uri_from_bufnr(0), version = ... },
-      edits = { { range = { start = { line = 0, character = 0 }, ['end'] = { line = 1, character = 0 } }, newText = '' } },
+      edits = { { range = first_line, newText = '' } },
     } } } }
     return require('unmask.edit.apply').handle(params, { client_id = client.id })
     """
@@ -369,3 +370,19 @@ def test_the_client_command_of_a_code_action(nvim, engine, edit):
     nvim.lua(run, 0)
     nvim.wait_for(lambda: any("ask for actions again" in message for message in nvim.messages))
     assert edit_state(nvim) == ""
+
+
+def test_lines_that_come_have_the_syntax_colours_of_the_buffer(nvim, engine, edit):
+    """Neovim brings a parser for Lua, and its own file type plugin uses it."""
+    edited = "local function twice(value)\n  return 2 * value -- 漢字\nend\n"
+    begin(nvim, engine, edit, text="print(1)\n", edited=edited, lines="1,1", name="a.lua")
+    nvim.command("lua vim.treesitter.start()")
+    wait_for_hunks(nvim)
+    nvim.lua("require('unmask.edit').of(vim.api.nvim_get_current_buf()):draw()")
+    nvim.wait_for_screen("local function twice(value)", "  return 2 * value -- 漢字")
+    plain, keyword, comment = highlight_at(nvim, "value -- "), highlight_at(nvim, "return 2"), highlight_at(nvim, "-- 漢")
+    assert keyword.get("bold") and not plain.get("bold") and comment["foreground"] == colour(nvim, "Comment", "fg")
+    assert {cell["background"] for cell in (plain, keyword, comment)} == {colour(nvim, "UnmaskAdd", "bg")}
+    nvim.keys("ghA")
+    wait_for_no_edit(nvim)
+    assert text_of(nvim) == edited.rstrip("\n")

@@ -20,7 +20,6 @@ from helpers.neovim_unmask import (
     wait_until_ready,
 )
 
-
 # The language servers among the children of Neovim.
 SERVER_PIDS = """
 local children = vim.tbl_map(vim.api.nvim_get_proc, vim.api.nvim_get_proc_children(vim.fn.getpid()))
@@ -52,7 +51,15 @@ def test_every_module_loads_and_the_help_has_tags(start, tmp_path):
     nvim.command(f"helptags {docs}")
     tags = (docs / "tags").read_text()
     nvim.lua("vim.opt.runtimepath:append(...)", str(docs.parent))
-    for tag in ("unmask", "unmask-options", "unmask-keys", "unmask-edit", ":Unmask", "unmask-settings", "unmask.setup()"):
+    for tag in (
+        "unmask",
+        "unmask-options",
+        "unmask-keys",
+        "unmask-edit",
+        ":Unmask",
+        "unmask-settings",
+        "unmask.setup()",
+    ):
         assert f"\n{tag}\t" in f"\n{tags}", tag
         nvim.command(f"help {tag}")
         assert nvim.lua("return vim.bo.buftype") == "help"
@@ -105,9 +112,9 @@ def test_a_python_with_the_package_is_found_where_there_is_no_program(start, tmp
     ("init", "environment", "message"),
     [
         ("", {"PATH": "/nowhere", "VIRTUAL_ENV": ""}, "no language server was found. Install it (`pip install"),
-        ("require('unmask').setup({ cmd = { '/nowhere/unmask', 'lsp' } })", {}, "/nowhere/unmask (option cmd) is not there"),
+        ("require('unmask').setup({ cmd = { '/nowhere/unmask', 'lsp' } })", {}, "/nowhere/unmask (option cmd) is not"),
     ],
-)  # fmt: skip
+)
 def test_a_missing_server_is_told_once_and_how_to_get_it(start, tmp_path, init, environment, message):
     nvim = start(init, environment=environment)
     open_file(nvim, tmp_path / "a.py", "")
@@ -147,11 +154,16 @@ def test_a_wrong_setting_of_the_server_is_told_with_the_nearest_name(start, engi
     nvim = start(setup(engine.url, settings={"completion": {"maxTokns": 3}}))
     open_file(nvim, tmp_path / "a.py", "")
     nvim.keys("i")
-    nvim.wait_for(lambda: any("unmask.completion.maxTokns is not a setting; did you mean maxTokens" in m for m in nvim.messages))
+    nvim.wait_for(
+        lambda: any("unmask.completion.maxTokns is not a setting; did you mean maxTokens" in m for m in nvim.messages)
+    )
     nvim.wait_for(lambda: state(nvim)["kind"] == "Warning")
     assert nvim.lua("return require('unmask').status()") == "Unmask !"
     nvim.keys("<Esc>")
-    nvim.lua("require('unmask').setup(...)", {"cmd": list(SERVER), "settings": {"engine": {"url": engine.url, "token": TOKEN}}})
+    nvim.lua(
+        "require('unmask').setup(...)",
+        {"cmd": list(SERVER), "settings": {"engine": {"url": engine.url, "token": TOKEN}}},
+    )
     nvim.wait_for(lambda: state(nvim)["reason"] == "ready", "settings that are sent again")
 
 
@@ -169,10 +181,37 @@ def test_keys_can_be_changed_and_switched_off(start, engine, tmp_path):
     nvim.keys("<C-y>")
     assert nvim.buffer == ["x = value"]
     assert nvim.lua("return vim.fn.maparg('<F5>', 'x', false, true).desc") == "Unmask: edit with an instruction"
+    nvim.keys("<Esc>oend<Esc>ggVj<F5>")
+    nvim.wait_for_screen("Unmask: edit 2 lines")
+    nvim.keys("<Esc>")
+    assert nvim.mode == "n" and nvim.buffer == ["x = value", "end"]
     nvim.lua("require('unmask').setup({ keys = false })")
     assert nvim.lua("return vim.fn.maparg('<F5>', 'x')") == ""
     assert nvim.lua("return vim.fn.maparg('<M-Bslash>', 'i')") == ""
     assert nvim.messages == []
+
+
+def test_without_asking_by_itself(start, engine, tmp_path):
+    engine.completions = {"x = ": "value"}
+    nvim = start(setup(engine.url, ghost_text={"auto": False}, border="none"))
+    open_file(nvim, tmp_path / "a.py", "")
+    nvim.keys("i")
+    wait_until_ready(nvim)
+    nvim.type("x = ")
+    time.sleep(0.2)
+    assert engine.asked == [] and not is_visible(nvim)
+    nvim.keys("<M-Bslash>")
+    wait_for_ghost(nvim)
+    nvim.type("val")
+    assert is_visible(nvim) and nvim.screen.lines[0] == "x = value"
+    nvim.type("!")
+    time.sleep(0.2)
+    assert not is_visible(nvim) and len(engine.asked) == 1
+    nvim.keys("<Esc>")
+    nvim.command("Unmask edit")
+    nvim.wait_for(lambda: nvim.mode == "i" and nvim.buffer == [""], "the prompt")
+    nvim.keys("<Esc>")
+    assert nvim.buffer == ["x = val!"]
 
 
 def test_buffers_that_are_left_alone(start, engine, tmp_path):
@@ -344,7 +383,7 @@ def test_subcommands_are_completed_and_wrong_ones_are_named(start):
 
 def test_stats_open_in_a_terminal(start, tmp_path):
     fake = script(tmp_path / "unmask", '#!/bin/sh\necho "called with $*"\nsleep 60\n')
-    nvim = start("require('unmask').setup(vim.json.decode([==[{\"cmd\": [\"%s\", \"lsp\"]}]==]))" % fake)
+    nvim = start(f"require('unmask').setup({{ cmd = {{ '{fake}', 'lsp' }} }})")
     nvim.command("Unmask stats")
     nvim.wait_for_screen("called with stats")
     assert nvim.lua("return vim.bo.buftype") == "terminal"

@@ -43,7 +43,7 @@ local M = {}
 ---@field exclude string[] globs of file names whose text never leaves the editor
 ---@field ghost_text unmask.GhostText
 ---@field keys unmask.Keys|false
----@field border string border of the instruction prompt
+---@field border string|string[] border of the instruction prompt, as nvim_open_win() takes it
 
 ---@type unmask.Config
 local DEFAULTS = {
@@ -81,13 +81,14 @@ local DEFAULTS = {
 }
 
 -- Tables whose keys are the user's own.
-local FREE = { settings = true, capabilities = true, filetypes = true, exclude = true, cmd = true }
+local FREE = { settings = true, capabilities = true, filetypes = true, exclude = true, cmd = true, border = true }
 local CHOICES = {
   start = { 'insert', 'open', 'manual' },
   ['ghost_text.menu'] = { 'show', 'hide' },
 }
 -- Besides the type of its default an option may have these.
-local ALSO = { cmd = 'table', keys = 'boolean', ['keys.ghost'] = 'boolean', ['keys.hunk'] = 'boolean' }
+local ALSO =
+  { cmd = 'table', border = 'table', keys = 'boolean', ['keys.ghost'] = 'boolean', ['keys.hunk'] = 'boolean' }
 
 ---@param path string
 ---@param value any

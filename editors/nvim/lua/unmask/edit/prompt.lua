@@ -28,6 +28,8 @@ local function open_window(options, buf)
   local has_room = above.row > 4
   local width = math.max(20, math.min(MAX_WIDTH, vim.o.columns - 4))
   local text_off = vim.fn.getwininfo(vim.api.nvim_get_current_win())[1].textoff
+  local border = config.current.border
+  local has_border = border ~= 'none' and border ~= ''
   local window = vim.api.nvim_open_win(buf, true, {
     relative = 'editor',
     anchor = has_room and 'SW' or 'NW',
@@ -35,11 +37,11 @@ local function open_window(options, buf)
     col = math.min(here[2] - 1 + text_off, math.max(0, vim.o.columns - width - 2)),
     width = width,
     height = 1,
-    border = config.current.border,
+    border = border,
     style = 'minimal',
-    title = { { ' ' .. options.title .. ' ', 'FloatTitle' } },
-    footer = { { ' ⏎ edit   ↑↓ history   Esc cancel ', 'FloatFooter' } },
-    footer_pos = 'right',
+    title = has_border and { { ' ' .. options.title .. ' ', 'FloatTitle' } } or nil,
+    footer = has_border and { { ' ⏎ edit   ↑↓ history   Esc cancel ', 'FloatFooter' } } or nil,
+    footer_pos = has_border and 'right' or nil,
   })
   vim.wo[window].wrap = true
   vim.wo[window].linebreak = true

@@ -2,6 +2,7 @@
 local config = require('unmask.config')
 local hunks = require('unmask.edit.hunks')
 local position = require('unmask.position')
+local syntax = require('unmask.syntax')
 local virtual = require('unmask.virtual')
 
 local M = {}
@@ -72,17 +73,15 @@ end
 ---@param hunk unmask.Hunk
 ---@return table virt_lines
 local function added_lines(buf, hunk)
-  local alike, lines = hunks.alike(hunk.old, hunk.new), {}
+  local alike, spans = hunks.alike(hunk.old, hunk.new), syntax.spans(buf, hunk.new)
+  local lines = {}
   for index, text in ipairs(hunk.new) do
-    local chunks = { { text, 'UnmaskAdd' } }
+    local first, last = 0, 0
     if alike[index] then
-      local first, _, last = hunks.changed_part(hunk.old[alike[index]], text)
-      chunks = {
-        { text:sub(1, first), 'UnmaskAdd' },
-        { text:sub(first + 1, last), 'UnmaskAddText' },
-        { text:sub(last + 1), 'UnmaskAdd' },
-      }
+      local _
+      first, _, last = hunks.changed_part(hunk.old[alike[index]], text)
     end
+    local chunks = syntax.chunks(text, spans[index], 'UnmaskAdd', 'UnmaskAddText', first, last)
     vim.list_extend(lines, virtual.line(buf, chunks, 'UnmaskAdd'))
   end
   return lines
