@@ -134,8 +134,10 @@ class Neovim:
     # Life
 
     def close(self) -> None:
+        undefined = None
         if self.process.poll() is None:
             try:
+                undefined = self.request("nvim_exec_lua", "return _G.undefined", [], timeout_s=5)
                 self.request("nvim_command", "qall!", timeout_s=5)
             except (TimeoutError, NeovimError, OSError):
                 self.process.kill()
@@ -144,6 +146,7 @@ class Neovim:
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()
+        assert not undefined, f"globals that are not defined: {undefined}"
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -167,7 +170,18 @@ class Neovim:
 
 # Everything a user would be told goes into a list; the plugin itself is found as a package loader finds it.
 INIT = """
-_G.notified = {}
+_G.notified, _G.undefined = {}, {}
+-- What the plugin reads or sets of globals that nobody defined.
+local function note(_, name, value)
+  local caller = debug.getinfo(2, 'S')
+  if caller.source:find('/lua/unmask/', 1, true) then
+    table.insert(_G.undefined, name)
+  end
+  if value ~= nil then
+    rawset(_G, name, value)
+  end
+end
+setmetatable(_G, { __index = note, __newindex = note })
 vim.notify = function(message) table.insert(_G.notified, message) end
 if vim.env.UNMASK_PLUGIN then
   vim.opt.runtimepath:prepend(vim.env.UNMASK_PLUGIN)

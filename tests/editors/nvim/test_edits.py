@@ -1,5 +1,6 @@
 """Instruction edits in a real Neovim: the preview, the hunks, one undo step, and the ways in which text is stale."""
 
+import json
 import time
 
 import pytest
@@ -380,9 +381,70 @@ def test_lines_that_come_have_the_syntax_colours_of_the_buffer(nvim, engine, edi
     wait_for_hunks(nvim)
     nvim.lua("require('unmask.edit').of(vim.api.nvim_get_current_buf()):draw()")
     nvim.wait_for_screen("local function twice(value)", "  return 2 * value -- 漢字")
-    plain, keyword, comment = highlight_at(nvim, "value -- "), highlight_at(nvim, "return 2"), highlight_at(nvim, "-- 漢")
+    plain, keyword, comment = (
+        highlight_at(nvim, "value -- "),
+        highlight_at(nvim, "return 2"),
+        highlight_at(nvim, "-- 漢"),
+    )
     assert keyword.get("bold") and not plain.get("bold") and comment["foreground"] == colour(nvim, "Comment", "fg")
     assert {cell["background"] for cell in (plain, keyword, comment)} == {colour(nvim, "UnmaskAdd", "bg")}
     nvim.keys("ghA")
     wait_for_no_edit(nvim)
     assert text_of(nvim) == edited.rstrip("\n")
+
+
+def test_the_last_check_compares_the_text_and_what_was_accepted(nvim, engine, edit):
+    begin(nvim, engine, edit)
+    wait_for_hunks(nvim)
+    check = """
+    local review = require('unmask.edit').of(vim.api.nvim_get_current_buf()).review
+    review:accept_open()
+    return review:check(vim.json.decode(...))
+    """
+    whole = {"start": {"line": 3, "character": 0}, "end": {"line": 4, "character": 0}}
+    last = {"start": {"line": 6, "character": 0}, "end": {"line": 7, "character": 0}}
+    first_edit = {"range": whole, "newText": "def f(a: int):\n"}
+    second_edit = {"range": last, "newText": "    return x\n"}
+    assert nvim.lua(check, json.dumps([first_edit, second_edit])) is None
+    assert "2 were accepted" in nvim.lua(check, json.dumps([first_edit]))
+    assert "change 2 is not" in nvim.lua(check, json.dumps([first_edit, {**second_edit, "newText": "    evil()\n"}]))
+    assert "change 1 is not" in nvim.lua(check, json.dumps([{**first_edit, "range": last}, second_edit]))
+    nvim.lua("vim.api.nvim_buf_set_lines(0, 4, 5, true, { 'changed' })")
+    assert "changed meanwhile" in nvim.lua(check, json.dumps([first_edit, second_edit]))
+    nvim.keys("ghR")
+
+
+def test_an_edit_does_not_join_the_undo_step_of_a_change_before_it(nvim, engine, edit):
+    """Without a key in between, Neovim itself would put both into one step."""
+    begin(nvim, engine, edit)
+    wait_for_hunks(nvim)
+    nvim.lua("vim.api.nvim_buf_set_lines(0, 0, 0, true, { 'added' })")
+    nvim.lua("require('unmask.edit').of(vim.api.nvim_get_current_buf()):accept_all()")
+    wait_for_no_edit(nvim)
+    assert nvim.buffer[4] == "def f(a: int):"
+    nvim.keys("u")
+    assert nvim.buffer == ["added", *LINES]
+
+
+@pytest.mark.parametrize("where", ["inside", "above"])
+def test_the_text_changes_while_the_instruction_is_typed(nvim, engine, edit, where):
+    engine.edits = {"do": EDITED}
+    edit(TEXT)
+    buffer = nvim.request("nvim_get_current_buf")
+    nvim.command("4,7Unmask edit")
+    nvim.wait_for_screen("Unmask: edit 4 lines")
+    if where == "inside":
+        nvim.request("nvim_buf_set_lines", buffer, 4, 5, True, ["    x = 2"])
+    else:
+        nvim.request("nvim_buf_set_lines", buffer, 0, 0, True, ["above"])
+    nvim.type("do")
+    nvim.keys("<CR>")
+    if where == "inside":
+        nvim.wait_for(lambda: any("start the edit again" in message for message in nvim.messages))
+        assert engine.asked_edits == [] and edit_state(nvim) == ""
+        return
+    wait_for_hunks(nvim)
+    assert engine.asked_edits[-1].selection == "\n".join(LINES[3:7]) + "\n"
+    nvim.keys("ghA")
+    wait_for_no_edit(nvim)
+    assert nvim.buffer == ["above", *LINES[:3], "def f(a: int):", "    x = a", "    y = x", "    return x", *LINES[7:]]

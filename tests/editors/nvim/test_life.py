@@ -191,6 +191,20 @@ def test_keys_can_be_changed_and_switched_off(start, engine, tmp_path):
     assert nvim.messages == []
 
 
+@pytest.mark.parametrize("start_at", ["open", "manual"])
+def test_when_the_server_starts(start, engine, tmp_path, start_at):
+    nvim = start(setup(engine.url, start=start_at))
+    open_file(nvim, tmp_path / "a.py", "x = 1\n")
+    if start_at == "manual":
+        nvim.keys("ix<Esc>")
+        time.sleep(0.1)
+        assert nvim.lua(SERVER_PIDS) == []
+        engine.edits = {"do": "x = 2\n"}
+        nvim.command("%Unmask edit do")
+        nvim.wait_for_screen("gha accept")
+    wait_until_ready(nvim)
+
+
 def test_without_asking_by_itself(start, engine, tmp_path):
     engine.completions = {"x = ": "value"}
     nvim = start(setup(engine.url, ghost_text={"auto": False}, border="none"))

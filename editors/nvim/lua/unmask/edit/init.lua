@@ -7,6 +7,7 @@ local prompt = require('unmask.edit.prompt')
 local render = require('unmask.edit.render')
 local scope = require('unmask.edit.scope')
 local session = require('unmask.edit.session')
+local track = require('unmask.edit.track')
 
 local M = {}
 
@@ -77,31 +78,6 @@ local function warmer(chosen)
   end
 end
 
---- Asks for an instruction while the lines that it is for are highlighted.
----@param chosen unmask.Scope
----@param title string
----@param callback fun(instruction: string)
-local function ask(chosen, title, callback)
-  local warm = warmer(chosen)
-  prompt.open({
-    title = title,
-    row = chosen.first,
-    on_change = warm,
-    on_done = function(instruction)
-      warm(nil)
-      local running = sessions[chosen.buf]
-      if running then
-        running:draw()
-      else
-        render.clear(chosen.buf)
-      end
-      if instruction then
-        callback(instruction)
-      end
-    end,
-  })
-end
-
 ---@param chosen unmask.Scope
 ---@return string
 local function title_of(chosen)
@@ -111,6 +87,39 @@ local function title_of(chosen)
   end
   local what = chosen.name ~= '' and chosen.name or (lines == 1 and 'this line' or lines .. ' lines')
   return 'Unmask: edit ' .. what
+end
+
+--- Asks for an instruction while the lines that it is for are highlighted.
+---@param chosen unmask.Scope its rows are moved along when the text changes meanwhile
+---@param callback fun(instruction: string)
+local function ask(chosen, callback)
+  local warm = warmer(chosen)
+  local followed = track.new(chosen.buf, chosen.first, chosen.stop, function() end)
+  if not sessions[chosen.buf] then
+    render.mark_rows(chosen.buf, chosen.first, chosen.stop, 'UnmaskScope')
+  end
+  prompt.open({
+    title = title_of(chosen),
+    row = chosen.first,
+    on_change = warm,
+    on_done = function(instruction)
+      warm(nil)
+      followed:stop()
+      local running = sessions[chosen.buf]
+      if running then
+        running:draw()
+      else
+        render.clear(chosen.buf)
+      end
+      if instruction and not followed:is_intact() then
+        return notify.warn('the text was changed while the instruction was typed: start the edit again.')
+      end
+      chosen.first, chosen.stop = followed.first, followed.first + followed.count
+      if instruction then
+        callback(instruction)
+      end
+    end,
+  })
 end
 
 ---@param running unmask.EditSession
@@ -195,10 +204,7 @@ local function run(chosen, instruction)
       begin(chosen, vim.trim(instruction))
     end)
   end
-  if not sessions[chosen.buf] then
-    render.mark_rows(chosen.buf, chosen.first, chosen.stop, 'UnmaskScope')
-  end
-  ask(chosen, title_of(chosen), function(text)
+  ask(chosen, function(text)
     end_edit(chosen.buf, function()
       begin(chosen, text)
     end)
@@ -246,10 +252,16 @@ function M.refine(running)
   if running.state ~= 'deciding' then
     return
   end
-  local chosen = vim.tbl_extend('force', running.scope, { first = running.track.first })
-  ask(chosen, 'Unmask: refine the edit', function(instruction)
-    running:refine(instruction)
-  end)
+  prompt.open({
+    title = 'Unmask: refine the edit',
+    row = running.track.first,
+    on_change = function() end,
+    on_done = function(instruction)
+      if instruction then
+        running:refine(instruction)
+      end
+    end,
+  })
 end
 
 --- Runs the client's command of a code action: `[{uri, range, version, instruction?}]`.
