@@ -1,8 +1,8 @@
 """The real language server with scripted answers for what depends on a model: alternatives, scopes, models.
 
-``python -m helpers.contract_server FOLDER`` serves on stdio. ``FOLDER/contract.json`` says what is answered:
-``alternatives`` (texts that follow the best one when invoked), ``scope`` and ``models``; a request that is not in it is
-not known to the server, as to an older one. What the editor sent of the new messages goes to ``FOLDER/sent.jsonl``.
+``python -m helpers.contract_server FOLDER`` serves on stdio. ``FOLDER/contract.json`` says what is answered and may
+change at any time: ``alternatives`` (texts that follow the best one when invoked), ``scope``, ``models``. With
+``--old`` the server does not know the new requests. What the editor sent of them goes to ``FOLDER/sent.jsonl``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,14 @@ COMMANDS = {"scope": "unmask.editScope", "warm": "unmask.warmEdit", "models": "u
 class Contract:
     """What is answered, and a record of what was asked."""
 
-    def __init__(self, folder: Path) -> None:
-        self.rules: dict[str, Any] = json.loads((folder / "contract.json").read_text())
+    def __init__(self, folder: Path, *, old: bool) -> None:
+        self._rules = folder / "contract.json"
         self._sent = folder / "sent.jsonl"
+        self._old = old
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        return dict(json.loads(self._rules.read_text()))
 
     def record(self, name: str, argument: Any) -> None:
         with self._sent.open("a") as stream:
@@ -36,7 +41,7 @@ class Contract:
     def command(self, rule: str, name: str) -> Any:
         async def run(params: types.ExecuteCommandParams) -> Any:
             self.record(name, (params.arguments or [{}])[0])
-            return self.rules[rule]
+            return self.rules.get(rule)
 
         return run
 
@@ -51,7 +56,7 @@ class Contract:
 
         async def run(params: types.ExecuteCommandParams) -> Any:
             (argument,) = params.arguments or [{}]
-            if "refine" in argument and self.rules.get("refine"):
+            if "refine" in argument and not self._old:
                 self.record("refine", argument)
                 argument = {name: value for name, value in argument.items() if name != "refine"}
                 params = types.ExecuteCommandParams(command=params.command, arguments=[argument])
@@ -76,9 +81,9 @@ class Contract:
         return run
 
 
-def main(folder: Path) -> int:
-    contract = Contract(folder)
-    known = {rule: name for rule, name in COMMANDS.items() if rule in contract.rules}
+def main(folder: Path, *, old: bool) -> int:
+    contract = Contract(folder, old=old)
+    known = {} if old else COMMANDS
     others = tuple(name for name in capabilities.COMMANDS if name not in COMMANDS.values())
     capabilities.COMMANDS = (*others, *known.values())
     inline_completion.inline_completion = contract.inline(inline_completion.inline_completion)
@@ -99,4 +104,4 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), old="--old" in sys.argv))

@@ -46,12 +46,12 @@ def running(served: WrittenEngine, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def nvim(running: Neovim, engine: WrittenEngine) -> Iterator[Neovim]:
     """The module's Neovim without windows, buffers and messages of earlier tests; nothing may have failed in it."""
-    running.keys("<C-c><Esc><Esc>")
+    running.keys("<Esc><Esc>")
     running.command("silent! tabonly | silent! only")
     running.lua("_G.notified, _G.requests = {}, {}; vim.cmd('messages clear'); vim.v.errmsg = ''")
     yield running
     assert running.lua("return vim.v.errmsg") == ""
-    running.keys("<C-c><Esc><Esc>")
+    running.keys("<Esc><Esc>")
     running.command("silent! %bwipeout!")
 
 

@@ -45,7 +45,7 @@ def test_typing_through_it_never_hides_it_and_never_asks_again(nvim, engine, edi
     nvim.keys("<BS><BS>")
     nvim.type("econd", pause_s=0.01)
     frames = nvim.frames_since(begin)
-    assert len(frames) > 20
+    assert len(frames) > 10
     assert [frame.lines[0] for frame in frames if frame.lines[0] != "x = first_value + second_value"] == []
     assert num_asked(nvim) == asked and nvim.buffer == ["x = first_value + second"]
     nvim.keys("<Tab>")
@@ -151,6 +151,23 @@ def test_closers_that_the_editor_adds_leave_nothing_stray(nvim, engine, edit, ty
     assert num_asked(nvim) == asked
     nvim.keys("<Tab>")
     assert nvim.buffer == ["print(a, b) or None"]
+
+
+def test_a_closer_on_a_line_of_its_own_is_not_doubled(nvim, engine, edit):
+    """Auto-pairs plugins make three lines of ``{}`` at Enter."""
+    engine.completions = {"f() ": "{\n    a();\n}", "{\n    ": "a();\n}"}
+    edit("f()\n", name="a.c")
+    nvim.command("setlocal shiftwidth=4 expandtab")
+    nvim.command("inoremap <buffer> { {}<C-g>U<Left>")
+    nvim.command("inoremap <buffer> <CR> <CR><C-c>O")
+    nvim.keys("A ")
+    nvim.wait_for_screen("    a();")
+    nvim.keys("{")
+    nvim.wait_for_screen("    a();")
+    nvim.keys("<CR>")
+    nvim.wait_for(lambda: [line.strip() for line in nvim.screen.lines[:4]] == ["f() {", "a();", "}", "~"])
+    nvim.keys("<Tab>")
+    assert nvim.buffer == ["f() {", "    a();", "}"]
 
 
 def test_a_closer_right_of_the_cursor_is_replaced_by_the_suggestions_own(nvim, engine, edit):

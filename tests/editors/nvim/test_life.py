@@ -323,15 +323,19 @@ def test_the_server_is_killed_and_started_again(start, engine, tmp_path):
     open_file(nvim, tmp_path / "a.py", "")
     nvim.keys("i")
     wait_until_ready(nvim)
-    for _ in range(3):
-        (pid,) = nvim.lua(SERVER_PIDS)
+
+    def kill_server():
+        (pid,) = nvim.wait_for(lambda: nvim.lua(SERVER_PIDS), "a server")
         os.kill(pid, 9)
-        nvim.wait_for(lambda: state(nvim)["reason"] == "restarting", "the end of the server")
-        wait_until_ready(nvim)
+        nvim.wait_for(lambda: pid not in nvim.lua(SERVER_PIDS))
+
+    kill_server()
+    nvim.wait_for(lambda: state(nvim)["reason"] == "restarting", "the end of the server")
+    wait_until_ready(nvim)
     nvim.type("x = ")
     nvim.wait_for_screen("x = value")
-    (pid,) = nvim.lua(SERVER_PIDS)
-    os.kill(pid, 9)
+    for _ in range(3):
+        kill_server()
     nvim.wait_for(lambda: state(nvim)["reason"] == "crashed", "the end of patience")
     assert any(":Unmask restart" in message for message in nvim.messages)
     nvim.command("Unmask restart")

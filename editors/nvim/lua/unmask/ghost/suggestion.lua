@@ -19,6 +19,7 @@ local OPENER_OF = { [')'] = '(', [']'] = '[', ['}'] = '{', ['>'] = '<', ['"'] = 
 ---@field text string with \n as line end
 ---@field replaced string what `text` replaces at the right of where it was asked for
 ---@field tail string the rest of that line, which stays
+---@field num_lines integer of the buffer when it was made
 ---@field was_shown boolean
 
 ---@class unmask.Place where a suggestion stands now
@@ -59,6 +60,7 @@ function M.from_item(item, buf, row, col, encoding)
     text = (item.insertText:gsub('\r\n?', '\n')),
     replaced = line:sub(math.max(col, first) + 1, last),
     tail = line:sub(math.max(last, col) + 1),
+    num_lines = vim.api.nvim_buf_line_count(buf),
     was_shown = false,
   }
 end
@@ -89,6 +91,10 @@ end
 ---@return unmask.Place? place nil where something else was typed, or all of it
 function M.place(s, row, col)
   if row < s.row or (row == s.row and col < s.col) or row - s.row > select(2, s.text:gsub('\n', '')) then
+    return nil
+  end
+  -- More lines than were typed: an auto-pairs plugin put a closer on a line of its own, or somebody else changed the text.
+  if vim.api.nvim_buf_line_count(s.buf) ~= s.num_lines + row - s.row then
     return nil
   end
   local lines = vim.api.nvim_buf_get_lines(s.buf, s.row, row + 1, false)
