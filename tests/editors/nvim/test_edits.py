@@ -414,16 +414,20 @@ def test_the_last_check_compares_the_text_and_what_was_accepted(nvim, engine, ed
     nvim.keys("ghR")
 
 
-def test_an_edit_does_not_join_the_undo_step_of_a_change_before_it(nvim, engine, edit):
-    """Without a key in between, Neovim itself would put both into one step."""
+def test_an_edit_does_not_join_the_undo_step_of_an_insertion(nvim, engine, edit):
+    """The answer may come when the user types elsewhere already: all of an insertion is one step otherwise."""
     begin(nvim, engine, edit)
     wait_for_hunks(nvim)
-    nvim.lua("vim.api.nvim_buf_set_lines(0, 0, 0, true, { 'added' })")
+    nvim.keys("Gotail")
     nvim.lua("require('unmask.edit').of(vim.api.nvim_get_current_buf()):accept_all()")
     wait_for_no_edit(nvim)
-    assert nvim.buffer[4] == "def f(a: int):"
+    nvim.type(" end")
+    nvim.keys("<Esc>")
+    assert nvim.buffer[3] == "def f(a: int):" and nvim.buffer[-1] == "tail end"
     nvim.keys("u")
-    assert nvim.buffer == ["added", *LINES]
+    assert nvim.buffer[3] == "def f(a: int):" and nvim.buffer[-1] == "tail"
+    nvim.keys("u")
+    assert nvim.buffer == [*LINES, "tail"]
 
 
 @pytest.mark.parametrize("where", ["inside", "above"])
