@@ -68,10 +68,7 @@ def hunks_between(snapshot: Snapshot, lines: Lines, new: Sequence[str]) -> tuple
 
 
 def shift_lines(old: Snapshot, new: Snapshot, lines: Lines) -> int | None:
-    """By how many lines the selection moved from ``old`` to ``new``; None if the change touches it (stale).
-
-    Changes both above and below it are understood where its text stands in both documents exactly once.
-    """
+    """By how many lines the selection moved from ``old`` to ``new``; None if the change touches it (stale)."""
     if old.version == new.version:
         return 0
     before, after = old.lines, new.lines
@@ -86,15 +83,7 @@ def shift_lines(old: Snapshot, new: Snapshot, lines: Lines) -> int | None:
         return 0
     if lines.first >= len(before) - same_tail:
         return len(after) - len(before)
-    wanted = before[lines.first : lines.end]
-    places = _places_of(wanted, after)
-    return places[0] - lines.first if len(places) == 1 == len(_places_of(wanted, before)) else None
-
-
-def _places_of(wanted: Sequence[str], lines: Sequence[str]) -> list[int]:
-    """Where these lines stand, one after the other."""
-    last = len(lines) - len(wanted)
-    return [at for at in range(last + 1) if lines[at] == wanted[0] and lines[at : at + len(wanted)] == wanted]
+    return None
 
 
 def text_edits(snapshot: Snapshot, hunks: Sequence[Hunk], shift: int = 0) -> list[TextEdit]:

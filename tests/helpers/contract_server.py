@@ -1,4 +1,4 @@
-"""The real language server with scripted answers for what depends on a model: alternatives, scopes, models.
+"""The real language server with scripted answers where it has none of its own: alternatives, scopes, models.
 
 ``python -m helpers.contract_server FOLDER`` serves on stdio. ``FOLDER/contract.json`` says what is answered and may
 change at any time: ``alternatives`` (texts that follow the best one when invoked), ``scope``, ``models``. With
@@ -16,7 +16,9 @@ from lsprotocol import types
 
 import lsp_server.server
 from lsp_server import capabilities, launch
+from lsp_server.edit_messages import EditCommand
 from lsp_server.features import inline_completion, lifecycle
+from lsp_server.reporting import invalid_params
 
 NOTIFICATIONS = ("$/unmask/didShow", "$/unmask/didPartiallyAccept", "$/unmask/didDismiss")
 COMMANDS = {"scope": "unmask.editScope", "warm": "unmask.warmEdit", "models": "unmask.listModels"}
@@ -38,10 +40,13 @@ class Contract:
         with self._sent.open("a") as stream:
             stream.write(json.dumps([name, lifecycle.as_plain(argument)]) + "\n")
 
-    def command(self, rule: str, name: str) -> Any:
+    def command(self, rule: str, name: str, real: Any) -> Any:
+        """The rule's answer, else the server's own."""
+
         async def run(params: types.ExecuteCommandParams) -> Any:
             self.record(name, (params.arguments or [{}])[0])
-            return self.rules.get(rule)
+            rules = self.rules
+            return rules[rule] if rule in rules or real is None else await real(params)
 
         return run
 
@@ -52,14 +57,17 @@ class Contract:
         return take
 
     def edit(self, real: Any) -> Any:
-        """``refine`` is known, or refused as by an older server; the answer is that of an edit."""
+        """An edit of the server's; ``refine`` is refused as by an older server, or else recorded."""
 
         async def run(params: types.ExecuteCommandParams) -> Any:
             (argument,) = params.arguments or [{}]
-            if "refine" in argument and not self._old:
+            if "refine" in argument:
+                if self._old:
+                    raise invalid_params("refine is not a field of an edit")
                 self.record("refine", argument)
-                argument = {name: value for name, value in argument.items() if name != "refine"}
-                params = types.ExecuteCommandParams(command=params.command, arguments=[argument])
+                if "refine" not in EditCommand.__dataclass_fields__:
+                    argument = {name: value for name, value in argument.items() if name != "refine"}
+                    params = types.ExecuteCommandParams(command=params.command, arguments=[argument])
             return await real(params)
 
         return run
@@ -93,7 +101,7 @@ def main(folder: Path, *, old: bool) -> int:
         server = create(**options)
         registry = server.protocol.fm
         for rule, name in known.items():
-            registry.commands[name] = contract.command(rule, name)
+            registry.commands[name] = contract.command(rule, name, registry.commands.get(name))
         registry.commands[capabilities.EDIT] = contract.edit(registry.commands[capabilities.EDIT])
         for name in NOTIFICATIONS:
             registry.features[name] = contract.notification(name)

@@ -144,7 +144,7 @@ def test_the_enclosing_definition_is_the_scope_and_its_prompt_is_read_ahead(serv
     nvim.type("add types")
     nvim.wait_for(lambda: len(sent("unmask.warmEdit")) >= 2)
     first, *_, last = sent("unmask.warmEdit")
-    assert first["range"] == SCOPE["range"] and "instruction" not in first and last["instruction"] == "add types"
+    assert first["range"] == SCOPE["range"] and not first.get("instruction") and last["instruction"] == "add types"
     (asked,) = sent("unmask.editScope")
     assert asked["range"]["start"] == asked["range"]["end"] == {"line": 4, "character": 0}
     nvim.keys("<CR>")
@@ -207,6 +207,25 @@ def test_without_a_refinement_the_hunks_stay(serve, engine, how):
     nvim.keys("ghA")
     wait_for_no_edit(nvim)
     assert nvim.buffer[3] == "def f(a: int):"
+
+
+def test_code_actions_of_the_server_open_the_prompt_or_run_at_once(serve, engine):
+    nvim = serve(TEXT)
+    nvim.keys("<Esc>5G")
+    if not nvim.lua("return vim.lsp.get_clients()[1].server_capabilities.codeActionProvider ~= nil"):
+        pytest.skip("this language server offers no code actions")
+    choose = """
+    local wanted = ...
+    vim.lsp.buf.code_action({ filter = function(action) return action.title == wanted end, apply = true })
+    """
+    nvim.lua(choose, "Unmask: edit with instruction…")
+    nvim.wait_for_screen("⏎ edit")
+    nvim.keys("<Esc>")
+    nvim.wait_for(lambda: nvim.buffer == TEXT.rstrip("\n").split("\n"))
+    nvim.lua(choose, "Unmask: add type hints")
+    nvim.wait_for(lambda: engine.asked_edits, "an edit with an instruction of the server's own")
+    assert "type" in engine.asked_edits[-1].instruction and "def f(a):" in engine.asked_edits[-1].selection
+    nvim.keys("ghR")
 
 
 def test_models_are_listed_and_switched_to(serve, engine):

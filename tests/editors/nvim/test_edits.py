@@ -116,23 +116,26 @@ def test_rejecting_every_hunk_changes_nothing(nvim, engine, edit):
     assert nvim.lua("return vim.fn.maparg('gha', 'n')") == ""
 
 
+@pytest.mark.parametrize("where", ["above", "below", "above and below"])
 @pytest.mark.parametrize("when", ["running", "deciding"])
-def test_changes_above_and_below_move_the_edit(nvim, engine, edit, when):
+def test_changes_elsewhere_move_the_edit(nvim, engine, edit, when, where):
     engine.forward_s = 0.05 if when == "running" else 0
     begin(nvim, engine, edit)
     if when == "running":
         nvim.wait_for(lambda: engine.num_forwards > 2)
     else:
         wait_for_hunks(nvim)
-    nvim.keys("ggOimport sys<Esc>")
-    nvim.keys("Goend()<Esc>")
+    if "above" in where:
+        nvim.keys("ggOimport sys<Esc>")
+    if "below" in where:
+        nvim.keys("Goend()<Esc>")
     wait_for_hunks(nvim)
     nvim.wait_for_screen("1/2")
     nvim.keys("ghA")
     wait_for_no_edit(nvim)
-    assert nvim.buffer == [
-        "import sys", *LINES[:3], "def f(a: int):", "    x = a", "    y = x", "    return x", *LINES[7:], "end()",
-    ]  # fmt: skip
+    edited = [*LINES[:3], "def f(a: int):", "    x = a", "    y = x", "    return x", *LINES[7:]]
+    above, below = ["import sys"] * ("above" in where), ["end()"] * ("below" in where)
+    assert nvim.buffer == [*above, *edited, *below]
 
 
 @pytest.mark.parametrize("when", ["running", "deciding"])
