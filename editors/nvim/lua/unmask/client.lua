@@ -159,6 +159,9 @@ function M.attach(buf)
     return
   end
   waiting = { [buf] = true }
+  if status.get().reason == 'no_server' then
+    status.set({ kind = 'Busy', reason = 'starting', message = 'The language server is looked for.' })
+  end
   locate.find(function(server, problem)
     local bufs = waiting or {}
     waiting = nil

@@ -3,6 +3,9 @@ local position = require('unmask.position')
 
 local M = {}
 
+-- Neovim 0.12 has it under another name.
+local diff = vim.text and vim.text.diff or vim.diff
+
 ---@class unmask.Hunk
 ---@field offset integer rows from the first row of the edit
 ---@field old string[] lines that go
@@ -65,7 +68,7 @@ function M.between(lines, settled)
     return {}, 0
   end
   local a, b = table.concat(lines, '\n') .. '\n', table.concat(settled, '\n') .. '\n'
-  local indices = vim.diff(a, b, { result_type = 'indices', algorithm = 'histogram' }) --[[@as integer[][] ]]
+  local indices = diff(a, b, { result_type = 'indices', algorithm = 'histogram' }) --[[@as integer[][] ]]
   local hunks, reached = {}, #lines
   for _, part in ipairs(indices) do
     local start_a, count_a, start_b, count_b = unpack(part)

@@ -1,17 +1,15 @@
 --- Instruction edits: scope, instruction, and the one edit that a buffer may have at a time.
 local client = require('unmask.client')
 local config = require('unmask.config')
+local instruction_for = require('unmask.edit.instruction')
 local keys = require('unmask.keys')
 local notify = require('unmask.notify')
 local prompt = require('unmask.edit.prompt')
-local render = require('unmask.edit.render')
 local scope = require('unmask.edit.scope')
 local session = require('unmask.edit.session')
-local track = require('unmask.edit.track')
 
 local M = {}
 
-local WARM_DELAY_MS = 300
 local END_TIMEOUT_MS = 1000
 
 ---@type table<integer, unmask.EditSession>
@@ -49,77 +47,6 @@ function M.on_preview(params)
   for _, each in pairs(sessions) do
     each:on_preview(params)
   end
-end
-
---- Lets the engine read the text while the user types the instruction.
----@param chosen unmask.Scope
----@return fun(instruction: string?)
-local function warmer(chosen)
-  if not client.has_command('unmask.warmEdit') then
-    return function() end
-  end
-  local timer = assert(vim.uv.new_timer())
-  local function send(instruction)
-    local argument = { uri = vim.uri_from_bufnr(chosen.buf), range = chosen.range, instruction = instruction }
-    client.execute('unmask.warmEdit', argument, nil, chosen.buf)
-  end
-  send()
-  return function(instruction)
-    timer:stop()
-    if instruction then
-      timer:start(WARM_DELAY_MS, 0, function()
-        vim.schedule(function()
-          send(instruction)
-        end)
-      end)
-    else
-      timer:close()
-    end
-  end
-end
-
----@param chosen unmask.Scope
----@return string
-local function title_of(chosen)
-  local lines = chosen.stop - chosen.first
-  if chosen.kind == 'insert' then
-    return 'Unmask: write here'
-  end
-  local what = chosen.name ~= '' and chosen.name or (lines == 1 and 'this line' or lines .. ' lines')
-  return 'Unmask: edit ' .. what
-end
-
---- Asks for an instruction while the lines that it is for are highlighted.
----@param chosen unmask.Scope its rows are moved along when the text changes meanwhile
----@param callback fun(instruction: string)
-local function ask(chosen, callback)
-  local warm = warmer(chosen)
-  local followed = track.new(chosen.buf, chosen.first, chosen.stop, function() end)
-  if not sessions[chosen.buf] then
-    render.mark_rows(chosen.buf, chosen.first, chosen.stop, 'UnmaskScope')
-  end
-  prompt.open({
-    title = title_of(chosen),
-    row = chosen.first,
-    on_change = warm,
-    on_done = function(instruction)
-      warm(nil)
-      followed:stop()
-      local running = sessions[chosen.buf]
-      if running then
-        running:draw()
-      else
-        render.clear(chosen.buf)
-      end
-      if instruction and not followed:is_intact() then
-        return notify.warn('the text was changed while the instruction was typed: start the edit again.')
-      end
-      chosen.first, chosen.stop = followed.first, followed.first + followed.count
-      if instruction then
-        callback(instruction)
-      end
-    end,
-  })
 end
 
 ---@param running unmask.EditSession
@@ -204,7 +131,7 @@ local function run(chosen, instruction)
       begin(chosen, vim.trim(instruction))
     end)
   end
-  ask(chosen, function(text)
+  instruction_for.ask(chosen, sessions[chosen.buf], function(text)
     end_edit(chosen.buf, function()
       begin(chosen, text)
     end)
