@@ -24,6 +24,13 @@ vim.api.nvim_create_autocmd('LspRequest', { callback = function(event)
 end })
 """
 
+# The language servers among the children of Neovim.
+SERVER_PIDS = """
+local children = vim.tbl_map(vim.api.nvim_get_proc, vim.api.nvim_get_proc_children(vim.fn.getpid()))
+local servers = vim.tbl_filter(function(process) return process.name:find('python') end, children)
+return vim.tbl_map(function(process) return process.pid end, servers)
+"""
+
 
 def setup(url: str, *, cmd: Sequence[str] = SERVER, settings: Any = None, token: str = TOKEN, **options: Any) -> str:
     """Lua that sets the plugin up for an engine."""
