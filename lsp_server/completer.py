@@ -19,6 +19,7 @@ from lsp_server.context.window import text_after, text_before
 from lsp_server.gate import refuse
 from lsp_server.in_flight import Superseded
 from lsp_server.positions import without_lone_surrogates
+from lsp_server.postprocess.leading_space import without_doubled_space
 from lsp_server.session import Session
 from lsp_server.snapshot import Point, Snapshot
 from lsp_server.suggestions import Query
@@ -169,8 +170,9 @@ class Completer:
         result = await client.complete(request)
         latency_ms = (time.monotonic() - begin) * 1000
         if result.text or result.finish_reason not in {FinishReason.CANCELLED, FinishReason.DEADLINE}:
-            num_asked = request.num_alternatives + 1
-            self._session.suggestions.add(query, result.text, result.alternatives, num_asked=num_asked)
+            # Before it is kept: what the user types along is compared with the text that is shown.
+            text, *others = (without_doubled_space(query.prefix, t) for t in (result.text, *result.alternatives))
+            self._session.suggestions.add(query, text, others, num_asked=request.num_alternatives + 1)
         if not request.num_alternatives:  # what typing may wait for
             self._session.debounce.note_latency(latency_ms)
         self._session.stats.answered("complete", result.timings, latency_ms)

@@ -102,7 +102,7 @@ class Editor:
         Nothing is said if it cannot be done: the edit itself will say why.
         """
         client, snapshot = self._session.engine.client, self._session.snapshot(uri)
-        if client is None or snapshot is None:
+        if client is None or snapshot is None or self._session.is_ignored(uri):
             return
         task = Task.of_range(snapshot, wanted)
         known = instruction if instruction.strip() else UNKNOWN_INSTRUCTION

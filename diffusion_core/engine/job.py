@@ -18,7 +18,16 @@ from diffusion_core.sampling.departures import DepartureRecorder
 from diffusion_core.sampling.drafts import DraftSource, LookupDraft
 from diffusion_core.sampling.policy import resolve_policy
 from diffusion_core.sampling.sequence import DecodingSequence
-from diffusion_core.sampling.stop import INDENTED_LANGUAGES, FenceRule, LineRule, ScopeRule, StopRule, SuffixRule
+from diffusion_core.sampling.stop import (
+    BRACE_LANGUAGES,
+    INDENTED_LANGUAGES,
+    BraceScopeRule,
+    FenceRule,
+    LineRule,
+    ScopeRule,
+    StopRule,
+    SuffixRule,
+)
 
 FrameCallback = Callable[[PreviewFrame], None]
 
@@ -156,6 +165,8 @@ class Job:
         rules: list[StopRule] = [SuffixRule(request.suffix, starts_line=request.prefix[-1:] in ("", "\n"))]
         if request.stop_at_scope and request.language in INDENTED_LANGUAGES:
             rules.append(ScopeRule(request.prefix))
+        elif request.stop_at_scope and request.language in BRACE_LANGUAGES:
+            rules.append(BraceScopeRule(request.prefix))
         return tuple(rules)
 
     def _draft_sources(self, model: LoadedModel, prompt: list[int]) -> list[DraftSource]:

@@ -111,6 +111,41 @@ class ScopeRule:
         return None
 
 
+class BraceScopeRule:
+    """Languages of braces: stop behind the line that closes the block of the cursor.
+
+    That is a line which begins with a closing brace, is less deep than the line of the cursor, and opens nothing anew
+    (``} else {`` goes on). On a line that leaves a bracket open it is one as deep as that line itself.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        line = prefix[prefix.rfind("\n") + 1 :]
+        body = line.lstrip(" \t")
+        is_open = sum(body.count(mark) for mark in "({[") > sum(body.count(mark) for mark in ")}]")
+        self._least = len(line) - len(body) + is_open
+
+    def check(self, text: str, num_new: int) -> Stop | None:
+        """Stop once the closing line is complete; its line break is not part of the answer."""
+        if self._least == 0 or "\n" not in text[len(text) - num_new :]:
+            return None
+        start = max(text.rfind("\n", 0, len(text) - num_new), 0)
+        while (start := text.find("\n", start)) >= 0:
+            start += 1
+            end = text.find("\n", start)
+            if end < 0:
+                return None
+            line = text[start:end]
+            body = line.strip()
+            depth = len(line) - len(line.lstrip(" \t"))
+            if body.startswith("}") and depth < self._least and not body.endswith(("{", "(", "[")):
+                return Stop(end, FinishReason.SCOPE)
+        return None
+
+
+BRACE_LANGUAGES = frozenset(
+    {"javascript", "javascriptreact", "typescript", "typescriptreact", "go", "rust", "java", "c", "cpp", "csharp",
+     "kotlin", "swift", "php", "scala", "dart", "zig"}
+)  # fmt: skip
 INDENTED_LANGUAGES = frozenset({"python", "yaml", "coffeescript", "nim"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import os
@@ -17,7 +18,15 @@ from diffusion_core.config import DEFAULT_MODEL, EngineConfig
 from diffusion_core.engine.models import LoadedModel, assemble
 from diffusion_core.engine.runner import AsyncEngine
 from diffusion_core.model.masks import causal
-from diffusion_core.requests import CompletionRequest, DecodingParams, EditRequest, FinishReason, Policy, Result
+from diffusion_core.requests import (
+    CompletionRequest,
+    DecodingParams,
+    EditRequest,
+    FinishReason,
+    Policy,
+    Result,
+    Snippet,
+)
 
 pytestmark = pytest.mark.real_model
 
@@ -145,3 +154,28 @@ async def test_the_text_around_a_selection_is_not_copied_into_the_answer(client:
     assert isinstance(result, Result)
     assert "class Stack" not in result.text
     assert "__len__" not in result.text
+
+
+async def test_alternatives_are_real_choices_and_cost_no_prompt(client: AsyncEngine) -> None:
+    request = CompletionRequest(prefix=f"{CODE}\n    def peek(self) -> int:\n        ", suffix="\n", language="python")
+    plain = await client.complete(request)
+    result = await client.complete(dataclasses.replace(request, num_alternatives=3, id="again"))
+    assert result.text == plain.text
+    texts = [result.text, *result.alternatives]
+    assert len({text.strip() for text in texts}) == 4
+    assert any("_items" in text for text in result.alternatives)
+    assert result.num_computed_tokens == 1
+
+
+async def test_a_declaration_of_another_file_is_used(client: AsyncEngine) -> None:
+    """A name that no model can know: it is read in the repository format, and only then written."""
+    snippet = Snippet(
+        path="geo/shapes.py", text="class Circle: ...\n    def circumference_in_furlongs(self) -> float: ..."
+    )
+    request = CompletionRequest(
+        prefix="from geo.shapes import Circle\n\nc = Circle(1)\nc.circumference",
+        suffix="()\n", language="python", path="main.py", repository="geo", single_line=True,
+    )  # fmt: skip
+    with_it = await client.complete(dataclasses.replace(request, snippets=(snippet,)))
+    assert with_it.text.startswith("_in_furlongs")
+    assert "furlongs" not in (await client.complete(request)).text

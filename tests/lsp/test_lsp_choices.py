@@ -136,6 +136,16 @@ async def test_strings_and_comments_can_be_left_alone(engine, connect):
         assert (await editor.execute("unmask.status"))["reasons"] == {"in_string": 1, "in_comment": 1}
 
 
+async def test_a_doubled_space_is_gone_and_the_text_can_be_typed_along(engine, connect):
+    engine.completions = {HEAD + "    ": " c = a + b\n     return c"}
+    async with connect() as editor:
+        editor.open(HEAD + "    \n")
+        assert texts(await editor.inline(1, 4)) == ["c = a + b\n    return c"]
+        editor.change((1, 4), (1, 4), "c")
+        assert texts(await editor.inline(1, 5)) == [" = a + b\n    return c"]
+        assert len(engine.asked) == 1
+
+
 async def test_every_dropped_text_counts_its_reason(engine, connect):
     engine.completions = {"total = compute(items)\n": "total = compute(items)", "f(x": ")", "a = ": " "}
     async with connect() as editor:

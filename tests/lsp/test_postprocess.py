@@ -6,6 +6,7 @@ from lsp_server.brackets import balance_of
 from lsp_server.positions import Encoding
 from lsp_server.postprocess import Drop, place_at, refine
 from lsp_server.postprocess.indentation import restore_indentation
+from lsp_server.postprocess.leading_space import without_doubled_space
 from lsp_server.snapshot import Point, Snapshot
 from lsp_server.text_sync import split_lines
 
@@ -121,6 +122,25 @@ def test_a_space_is_kept_before_further_text_and_cut_at_the_end_of_a_line():
 def test_balance(text, expected, closed, num_open):
     balance = balance_of(text, expected)
     assert (balance.closed, balance.num_open) == (closed, num_open)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "text", "expected"),
+    [
+        ("def f(v):\n    ", " v.sort()\n     n = len(v)\n     if n:\n         return 1\n\n",
+         "v.sort()\n    n = len(v)\n    if n:\n        return 1\n\n"),
+        ("        return ", " f.read()", "f.read()"),
+        ("    ", "    return 1", "    return 1"),
+        ("", " x", " x"),
+        ("x =", " 1", " 1"),
+        ("x = ", "  # note", "  # note"),
+        ("    ", "   ", "   "),
+        ("class A:\n    ", " x = 1\n\ny = 2\n  z", "x = 1\n\ny = 2\n  z"),
+        ("\t", " x", " x"),
+    ],
+)  # fmt: skip
+def test_a_space_that_stands_there_already_is_not_written_again(prefix, text, expected):
+    assert without_doubled_space(prefix, text) == expected
 
 
 def test_an_edited_selection_keeps_its_indentation():

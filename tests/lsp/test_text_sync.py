@@ -1,11 +1,13 @@
 """Incremental sync against a slow reference that works on the editor's own code units."""
 
+import random
 import re
 import time
 
 import pytest
 from helpers.lsp_client import ReferenceBuffer
-from hypothesis import example, given
+from helpers.unit_buffer import UnitBuffer
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from lsprotocol.types import (
     Position,
@@ -57,6 +59,62 @@ def test_random_edits_agree_with_the_reference(session):
         reference.replace((start.line, start.character), (end.line, end.character), new)
         assert document.snapshot().text == reference.text
         assert document.snapshot().version == version
+
+
+# In bulk, against a reference that shares nothing with the server.
+
+SESSIONS_PER_ENCODING, EDITS_PER_SESSION = 70, 100
+FUZZ_PIECES = [*PIECES, "\U0001f1e9\U0001f1ea", "\u0301", "\ufeff", "\x1d", "\x1e", "x" * 9, "\n\n", "\r\r\n", "\n\r"]
+
+
+def random_position(draw, buffer):
+    """Mostly a place in the text, at times past the end of a line or of the document, or inside a character."""
+    spans = buffer.line_spans()
+    line = draw.randrange(len(spans) + (draw.random() < 0.1))
+    begin, end = spans[line] if line < len(spans) else (0, 0)
+    return line, draw.randrange(end - begin + 1) + (draw.random() < 0.15) * draw.randrange(1, 2000)
+
+
+@pytest.mark.parametrize("encoding", list(Encoding))
+@settings(max_examples=SESSIONS_PER_ENCODING, deadline=None)
+@given(seed=st.integers(0, 2**62))
+def test_twenty_thousand_edits_leave_the_text_of_the_editor(encoding, seed):
+    draw = random.Random(seed)
+
+    def random_text(most):
+        return "".join(draw.choice(FUZZ_PIECES) for _ in range(draw.randrange(most)))
+
+    text = random_text(40)
+    document, buffer = open_document(text, encoding), UnitBuffer(text, encoding.value)
+    version = 1
+    while version <= EDITS_PER_SESSION:
+        changes = []
+        for _ in range(draw.choice((1, 1, 1, 2, 3))):  # changes of one notification build on each other
+            start, end = random_position(draw, buffer), random_position(draw, buffer)
+            kind = draw.random()
+            if kind < 0.5:
+                end = start
+            elif kind < 0.9:  # a few characters, perhaps over a line end or back
+                end = max(0, start[0] + draw.choice((-1, 0, 0, 0, 1))), max(0, start[1] + draw.randrange(-3, 4))
+            new = "" if len(buffer.units) > 600 else random_text(10)
+            buffer.replace(start, end, new)
+            changes.append(change(start, end, new))
+            version += 1
+        document.apply(changes, version)
+        snapshot = document.snapshot()
+        assert snapshot.text == buffer.text(), changes
+        assert len(snapshot.lines) == len(buffer.line_spans())
+    event(f"about {len(buffer.units) // 100 * 100} units at the end")
+    probe = random_position(draw, buffer)
+    at = buffer.offset(*probe)
+    head = UnitBuffer("", encoding.value)
+    head.units = buffer.units[:at]
+    if encoding is not Encoding.UTF16 or not 0xD800 <= (buffer.units[at - 1 : at] or [0])[0] < 0xDC00:
+        assert snapshot.text[: snapshot.offset_at(Position(*probe))] == head.text()
+
+
+def test_the_bulk_is_as_large_as_it_says():
+    assert SESSIONS_PER_ENCODING * EDITS_PER_SESSION * len(Encoding) >= 20_000
 
 
 @given(texts, encodings)

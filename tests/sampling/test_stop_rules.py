@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusion_core.requests import FinishReason
-from diffusion_core.sampling.stop import FenceRule, LineRule, ScopeRule, Stop, StopRule, SuffixRule, find_repetition
+from diffusion_core.sampling.stop import (
+    BraceScopeRule,
+    FenceRule,
+    LineRule,
+    ScopeRule,
+    Stop,
+    StopRule,
+    SuffixRule,
+    find_repetition,
+)
 
 
 def run(rule: StopRule, text: str, step: int = 1) -> Stop | None:
@@ -29,6 +38,10 @@ CASES = [
     (SuffixRule("c = 3\nd = 4\n", starts_line=True), "c = 3\nd = 4\n", 0, FinishReason.SUFFIX),
     (ScopeRule("def f():\n    "), "x = 1\n    return x\n\nprint", 20, FinishReason.SCOPE),
     (ScopeRule("def f(a"), ", b):\n    return a\n\n\nf(1)", 21, FinishReason.SCOPE),
+    (BraceScopeRule("func f() {\n\t"), "a()\n\tif b {\n\t\tc()\n\t}\n}\n\nfunc g", 22, FinishReason.SCOPE),
+    (BraceScopeRule("function f() {"), "\n  a();\n}\nb", 9, FinishReason.SCOPE),
+    (BraceScopeRule("  on(x, () => {"), "\n    a();\n  });\n  b", 15, FinishReason.SCOPE),
+    (BraceScopeRule("  if (a) {\n    "), "b();\n  } else {\n    c();\n  }\n}", 28, FinishReason.SCOPE),
     (ScopeRule("    def f(a"), ", b):\n        return a\n\n    def g", 24, FinishReason.SCOPE),
 ]
 
@@ -48,6 +61,10 @@ def test_rules_stop_where_they_should(rule: StopRule, text: str, keep: int, reas
         (SuffixRule(""), "a\nb\n"),
         (ScopeRule("x = "), "1\ny = 2\n"),
         (ScopeRule("    if a:"), "\n        b\n    else:\n        c\n"),
+        (BraceScopeRule("    "), "a = {\n      b: 1,\n    };\n    c();\n"),
+        (BraceScopeRule("    "), "a();\n#if X\n  case 1:\n    b();\n"),
+        (BraceScopeRule(""), "a {\n}\n}\n"),
+        (BraceScopeRule("    "), "a();\n  }"),  # the line may go on
         (ScopeRule("def f("), "\n    a: int,\n) -> int:\n    return a\n"),
     ],
 )
