@@ -190,7 +190,8 @@ class Session:
 
     def is_ignored(self, uri: str) -> bool:
         """Whether a document is to be neither completed nor edited nor shown to the model."""
-        return self.ignore.is_ignored_uri(uri, self.workspace_roots())
+        notebook = self.notebooks.owner_of(uri)  # the rules are about its file, whatever the cells are called
+        return self.ignore.is_ignored_uri(notebook.uri if notebook else uri, self.workspace_roots())
 
     def note_key(self) -> None:
         """A document changed."""
