@@ -164,7 +164,8 @@ class Editor:
     async def _ask_engine(self, command: EditCommand, request: EditRequest, task: Task) -> Result:
         """Stream the edit with previews; the last frame is always marked as done."""
         link = self._session.engine
-        preview = Preview(self._notify, command.edit_id, task.snapshot, task.pattern)
+        notify = self._notify if command.is_shown else _say_nothing
+        preview = Preview(notify, command.edit_id, task.snapshot, task.pattern)
         result: Result | None = None
         begin = time.monotonic()
         try:
@@ -252,6 +253,10 @@ def _stale(command: EditCommand, snapshot: Snapshot, message: str) -> Outcome:
     return Outcome(
         state=State.STALE, message=message, edit_id=command.edit_id, uri=command.uri, version=snapshot.version
     )
+
+
+def _say_nothing(_: str, __: dict[str, object]) -> None:
+    """Instead of a notification."""
 
 
 async def _warm(client: EngineClient, request: EditRequest) -> None:

@@ -130,10 +130,10 @@ def create_server(
     connect: Connect = connect_lazily, *, version: str = "0", answered: int | str | None = None
 ) -> UnmaskServer:
     """A server with all features; the request with the id ``answered`` has its answer already."""
-    from lsp_server.features import commands, documents, edit, lifecycle, notebooks, shown, watched_files
+    from lsp_server.features import commands, documents, edit, lifecycle, next_edit, notebooks, shown, watched_files
 
     server = UnmaskServer(connect, version)
     server.protocol.answered = answered
-    for part in (lifecycle, documents, notebooks, commands, edit, shown, watched_files):
+    for part in (lifecycle, documents, notebooks, commands, edit, next_edit, shown, watched_files):
         part.register(server)
     return server
