@@ -31,6 +31,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from helpers.lsp_client import EditorClient, open_editor
 
+from diffusion_core.config import ClientConfig
+from diffusion_core.net.launcher import LocalEngine, connect
 from lsp_server.context.source_files import LANGUAGE_OF
 from lsp_server.syntax import imports, names_in, parse
 from lsp_server.syntax.tree import ancestors
@@ -69,9 +71,9 @@ def find_holes(root: Path, sources: list[str]) -> Iterator[Hole]:
             node = tree.root.descendant_for_byte_range(offset, offset)
             is_statement = node is not None and node.type not in {"comment", "string", "string_content"}
             in_function = any(around.type in tree.kinds.functions for around in ancestors(node))
-            if len(line.strip()) >= MIN_LINE and column and is_statement and in_function:
-                if own & names_in(lines, number, number + 1).keys():
-                    yield Hole(path.relative_to(root), number, line)
+            uses_own = bool(own & names_in(lines, number, number + 1).keys())
+            if uses_own and len(line.strip()) >= MIN_LINE and column and is_statement and in_function:
+                yield Hole(path.relative_to(root), number, line)
 
 
 def tests_pass(root: Path, command: list[str]) -> bool:
@@ -110,7 +112,7 @@ async def answers(root: Path, holes: list[Hole], kinds: list[str]) -> tuple[list
     context = {KINDS[kind]: True for kind in kinds if kind != "none"}
     completion = {"multiLine": "never", "deadlineMs": 120_000, "alternatives": 1, "warmAhead": False}
     found, times = [], []
-    async with open_editor() as editor:
+    async with open_editor(env={"UNMASK_STATE_DIR": os.environ["UNMASK_STATE_DIR"]}) as editor:
         await editor.initialize({"completion": {**completion, "context": context}}, folders=[root])
         await editor.wait_for_status("ready", timeout_s=120)
         await asyncio.sleep(INDEX_WAIT_S)
@@ -126,6 +128,14 @@ async def answers(root: Path, holes: list[Hole], kinds: list[str]) -> tuple[list
     return found, times
 
 
+async def stop_engine() -> None:
+    """End the engine that the language servers started."""
+    client = connect(ClientConfig())
+    if isinstance(client, LocalEngine):
+        await client.stop()
+    await client.aclose()
+
+
 def measure(
     repository: Path, sources: list[str], tests: str, limit: int, seed: int, kinds: list[str]
 ) -> dict[str, Any]:
@@ -139,7 +149,7 @@ def measure(
         if not tests_pass(root, command):
             raise SystemExit(f"the tests do not pass in a copy of {repository}: {tests}")
         candidates = list(find_holes(root, sources))
-        random.Random(seed).shuffle(candidates)  # noqa: S311 - a reproducible sample, no secret
+        random.Random(seed).shuffle(candidates)
         holes = []
         for hole in candidates:
             if len(holes) == limit:
@@ -163,6 +173,7 @@ def measure(
                 "exact": sum(item["exact"] for item in items), "passes": sum(item["passes"] for item in items),
                 "median_ms": round(median(times)) if times else 0, "items": items,
             }  # fmt: skip
+        asyncio.run(stop_engine())
     return report
 
 
