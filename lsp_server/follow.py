@@ -6,7 +6,7 @@ from lsp_server.snapshot import Point, Snapshot
 
 
 def follow(old: Snapshot, point: Point, new: Snapshot) -> Point | None:
-    """The place of ``point`` in a newer text: behind what was typed at it on its line; None if anything else changed."""
+    """The place of ``point`` in a newer text: behind what was typed at it on its line. None: something else changed."""
     line, column = point
     if len(new.lines) != len(old.lines) or new.lines[:line] != old.lines[:line]:
         return None

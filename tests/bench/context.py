@@ -39,7 +39,7 @@ from lsp_server.syntax.tree import ancestors
 
 KINDS = {"declarations": "declarations", "similar": "similar", "recent_edits": "recentEdits"}
 MIN_LINE = 12  # characters: shorter lines say little
-INDEX_WAIT_S = 3.0
+INDEX_WAIT_S = 10.0  # a few hundred files, with room for a busy machine
 TEST_TIMEOUT_S = 300
 
 
