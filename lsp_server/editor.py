@@ -137,6 +137,11 @@ class Editor:
             )  # fmt: skip
         return await self._apply_proposed(proposed)
 
+    def proposed_text(self, edit_id: str) -> str | None:
+        """The whole text of an edit that waits for a decision."""
+        proposed = self._pending.get(edit_id)
+        return proposed.text if proposed else None
+
     def reject(self, edit_id: str) -> bool:
         """Forget an edit; whether there was one."""
         return self._pending.pop(edit_id, None) is not None
