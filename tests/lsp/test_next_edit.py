@@ -1,8 +1,10 @@
 """The next edit: what a change is, where it belongs as well, how sure that is, and the command."""
 
+import asyncio
+
 import pytest
 from bench.calibrate_next_edit import replay, tally
-from helpers.lsp_client import URI, LspError
+from helpers.lsp_client import URI, LspError, wait_until
 
 from lsp_server.next_edit.candidates import find_candidates
 from lsp_server.next_edit.confidence import MIN_SEEN, Tally, confidence, load_tallies
@@ -152,6 +154,23 @@ async def test_the_model_must_make_just_that_change(engine, connect, old, new, i
             if found is not None:
                 await editor.execute("unmask.acceptEdit", {"editId": found["editId"]})
                 assert editor.buffers[URI].text == new + "\n" + expected + "\n"
+
+
+async def test_an_edit_that_the_user_asks_for_goes_first(engine, connect):
+    engine.edits = {"Rename `w` to `width`. Change nothing else.": "x" * 400, "do": "import os\n"}
+    engine.forward_s = 0.02
+    async with connect(ON) as editor:
+        editor.open(TEXT)
+        type_over(editor, 0, 9, "w", "width")
+        params = {"command": "unmask.nextEdit", "arguments": [{"uri": URI}]}
+        _, waiting = editor.begin("workspace/executeCommand", params)
+        await wait_until(lambda: engine.num_forwards)
+        line = {"start": {"line": 2, "character": 0}, "end": {"line": 2, "character": 0}}
+        answer = await editor.execute("unmask.edit", {"uri": URI, "range": line, "instruction": "do"})
+        assert answer["status"] == "applied"
+        with pytest.raises(LspError, match="-32800"):
+            await asyncio.wait_for(waiting, 5)
+        assert engine.num_cancelled == 1
 
 
 async def test_nothing_when_unsure_stale_or_without_a_pattern(engine, connect):
