@@ -85,7 +85,7 @@ class UnmaskServer(LanguageServer):
         """Release what the session owns; more than once does no harm."""
         if self._session is not None:
             self.completer.aclose()
-            self.editor.stop_warm_up()
+            self.editor.warm_up.stop()
             await self._session.aclose()
 
     def report_server_error(self, error: Exception, source: Any) -> None:

@@ -102,7 +102,7 @@ def _replaced(tokens: list[str], change: Replacement, num_context: int) -> str |
         before = tuple(token for token in tokens[:at] if not token.isspace())
         after = tuple(token for token in tokens[at + size :] if not token.isspace())
         if before[len(before) - len(left) :] == left and after[: len(right)] == right:
-            if tuple(tokens[at : at + len(change.new)]) == change.new:
+            if change.new and tuple(tokens[at : at + len(change.new)]) == change.new:
                 continue  # it is made here already
             return "".join([*tokens[:at], *change.new, *tokens[at + size :]])
     return None

@@ -31,11 +31,11 @@ class _History:
 
 @dataclass(frozen=True)
 class NextEdit:
-    """A place for the change that was just made, and how sure that is. ``example`` are lines before and after it."""
+    """A place for the change that was just made, and how sure that is."""
 
     candidate: Candidate
     confidence: float
-    example: tuple[str, str]
+    change: LineChange
 
 
 class NextEdits:
@@ -82,7 +82,7 @@ class NextEdits:
         value, candidate = max(found, key=lambda pair: pair[0], default=(0.0, None))
         if candidate is None or value < min_confidence:
             return None
-        return NextEdit(candidate, value, _example(history.current, snapshot))
+        return NextEdit(candidate, value, change)
 
 
 def _overlap(lines: range, first: int, end: int) -> bool:
@@ -96,9 +96,3 @@ def _change(edit: _Edit, present: Snapshot) -> LineChange | None:
     first, old_end, new_end = changed_lines(edit.base, present)
     old = [edit.base.content(line) for line in range(first, old_end)]
     return change_between(old, [present.content(line) for line in range(first, new_end)])
-
-
-def _example(edit: _Edit, present: Snapshot) -> tuple[str, str]:
-    first, old_end, new_end = changed_lines(edit.base, present)
-    old = "\n".join(edit.base.content(line).strip() for line in range(first, old_end))
-    return old, "\n".join(present.content(line).strip() for line in range(first, new_end))

@@ -1,8 +1,10 @@
 """The next edit: what a change is, where it belongs as well, how sure that is, and the command."""
 
+import asyncio
+
 import pytest
 from bench.calibrate_next_edit import replay, tally
-from helpers.lsp_client import URI, LspError
+from helpers.lsp_client import URI, LspError, wait_until
 
 from lsp_server.next_edit.candidates import find_candidates
 from lsp_server.next_edit.confidence import MIN_SEEN, Tally, confidence, load_tallies
@@ -115,11 +117,7 @@ async def test_a_rename_goes_on_from_use_to_use(engine, connect):
     async with connect(ON) as editor:
         editor.open(TEXT)
         type_over(editor, 0, 9, "w", "width")
-        instruction = (
-            "Elsewhere in this file\ndef area(w, h):\nbecame\ndef area(width, h):\n"
-            "Make the same change to this code. Change nothing else."
-        )
-        engine.edits[instruction] = "    print(width, h)\n"
+        engine.edits["Rename `w` to `width`. Change nothing else."] = "    print(width, h)\n"
         found = await ask(editor)
         assert (found["status"], found["line"], found["kind"]) == ("ready", 1, "rename")
         assert found["confidence"] >= 0.3 and len(found["edits"]) == 1
@@ -128,11 +126,51 @@ async def test_a_rename_goes_on_from_use_to_use(engine, connect):
         answer = await editor.execute("unmask.acceptEdit", {"editId": found["editId"]})
         assert answer["status"] == "applied" and "    print(width, h)\n" in editor.buffers[URI].text
 
-        again = instruction.replace("def area(w, h):", "print(w, h)").replace("def area(width, h):", "print(width, h)")
-        engine.edits[again] = "    size = width * h\n"
+        engine.edits["Rename `w` to `width`. Change nothing else."] = "    size = width * h\n"
         second = await ask(editor)
         assert (second["line"], second["status"]) == (3, "ready")
         assert second["confidence"] > found["confidence"]  # the same change twice: sure now
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "instruction"),
+    [
+        ("b = load(p, 1)", "b = load(p, 1, k=2)", "Insert `, k=2` between `,1` and `)`. Change nothing else."),
+        ("b = load(p, 1)", "b = load(p, 2)", "Replace `1` with `2`. Change nothing else."),
+        ("b = load(p, 1)", "b = load(1)", "Remove `p, `. Change nothing else."),
+    ],
+)
+async def test_the_model_must_make_just_that_change(engine, connect, old, new, instruction):
+    wish = {"nextEdit": {"enabled": True, "minConfidence": 1}}
+    expected = new.replace("b =", "c =")
+    async with connect(wish) as editor:
+        for answer, is_offered in ((expected, True), (old.replace("b =", "c ="), False), (expected + "\nx = 1", False)):
+            editor.open(old + "\n" + old.replace("b =", "c =") + "\n")
+            editor.change((0, 0), (0, len(old)), new)
+            engine.edits[instruction] = answer + "\n"
+            found = await ask(editor)
+            assert engine.asked_edits[-1].instruction == instruction
+            assert (found is not None) is is_offered
+            if found is not None:
+                await editor.execute("unmask.acceptEdit", {"editId": found["editId"]})
+                assert editor.buffers[URI].text == new + "\n" + expected + "\n"
+
+
+async def test_an_edit_that_the_user_asks_for_goes_first(engine, connect):
+    engine.edits = {"Rename `w` to `width`. Change nothing else.": "x" * 400, "do": "import os\n"}
+    engine.forward_s = 0.02
+    async with connect(ON) as editor:
+        editor.open(TEXT)
+        type_over(editor, 0, 9, "w", "width")
+        params = {"command": "unmask.nextEdit", "arguments": [{"uri": URI}]}
+        _, waiting = editor.begin("workspace/executeCommand", params)
+        await wait_until(lambda: engine.num_forwards)
+        line = {"start": {"line": 2, "character": 0}, "end": {"line": 2, "character": 0}}
+        answer = await editor.execute("unmask.edit", {"uri": URI, "range": line, "instruction": "do"})
+        assert answer["status"] == "applied"
+        with pytest.raises(LspError, match="-32800"):
+            await asyncio.wait_for(waiting, 5)
+        assert engine.num_cancelled == 1
 
 
 async def test_nothing_when_unsure_stale_or_without_a_pattern(engine, connect):
