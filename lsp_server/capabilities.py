@@ -13,6 +13,7 @@ ACCEPT_EDIT = "unmask.acceptEdit"
 REJECT_EDIT = "unmask.rejectEdit"
 EDIT_SCOPE = "unmask.editScope"
 WARM_EDIT = "unmask.warmEdit"
+NEXT_EDIT = "unmask.nextEdit"
 LIST_MODELS = "unmask.listModels"
 STATUS = "unmask.status"
 RESTART_ENGINE = "unmask.restartEngine"
@@ -22,6 +23,7 @@ ACCEPTED = "unmask.accepted"
 CLIENT_EDIT = "unmask.client.edit"
 COMMANDS = (
     STATUS, RESTART_ENGINE, TOGGLE, ACCEPTED, LIST_MODELS, EDIT, ACCEPT_EDIT, REJECT_EDIT, EDIT_SCOPE, WARM_EDIT,
+    NEXT_EDIT,
 )  # fmt: skip
 
 CODE_ACTION_KINDS = ("quickfix", "refactor.rewrite")

@@ -16,6 +16,7 @@ from diffusion_core.requests import CompletionRequest, EngineClient, FinishReaso
 from lsp_server import postprocess
 from lsp_server.brackets import count_non_closers
 from lsp_server.context.window import text_after, text_before
+from lsp_server.follow import follow
 from lsp_server.gate import refuse
 from lsp_server.in_flight import Superseded
 from lsp_server.positions import without_lone_surrogates
@@ -224,19 +225,12 @@ class Completer:
         return list(found.values()) or Nothing(dropped[0])
 
     def _follow(self, ask: Ask) -> Ask | None:
-        """The ask in the document's present text: the cursor went along with what was typed at it on its line."""
-        old, new = ask.snapshot, self._session.snapshot(ask.snapshot.uri)
-        if new is None or new.version == old.version:
+        """The ask in the document's present text."""
+        new = self._session.snapshot(ask.snapshot.uri)
+        if new is None or new.version == ask.snapshot.version:
             return ask if new is not None else None
-        line, column = ask.point
-        same_lines = len(new.lines) == len(old.lines) and new.lines[:line] == old.lines[:line]
-        if ask.selected or not same_lines or new.lines[line + 1 :] != old.lines[line + 1 :]:
-            return None
-        before, after = old.content(line)[:column], old.content(line)[column:]
-        content = new.content(line)
-        if len(content) < len(before) + len(after) or not content.startswith(before) or not content.endswith(after):
-            return None
-        return replace(ask, snapshot=new, point=Point(line, len(content) - len(after)))
+        point = follow(ask.snapshot, ask.point, new)
+        return replace(ask, snapshot=new, point=point) if point is not None and ask.selected is None else None
 
     def _query(self, ask: Ask) -> Query:
         settings = self._session.settings

@@ -29,7 +29,7 @@ class EditCommand:
     """The argument of ``unmask.edit``. ``version`` None means the present one.
 
     ``refine`` names an edit that waits for a decision: its text is edited further. Its place is known, so ``range``
-    may then be None.
+    may then be None. Of an edit that nobody asked for no preview ``is_shown``.
     """
 
     uri: str
@@ -40,6 +40,7 @@ class EditCommand:
     original_sha256: str = ""
     apply: bool = True
     refine: str = ""
+    is_shown: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,7 @@ never applied at all.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,15 +18,14 @@ from diffusion_core.errors import InvalidRequest, UnmaskError
 from diffusion_core.requests import (
     UNKNOWN_INSTRUCTION,
     EditRequest,
-    EngineClient,
     FinishReason,
     Result,
-    WarmRequest,
     new_request_id,
 )
 from lsp_server.echo import strip_echo
 from lsp_server.edit_messages import EditCommand, Outcome, State
 from lsp_server.edit_preview import Preview
+from lsp_server.edit_runs import EditRuns, EditWarmUp
 from lsp_server.edit_task import Proposed, Task, make_edit_request
 from lsp_server.insertion import set_apart
 from lsp_server.postprocess.indentation import restore_indentation
@@ -45,8 +42,6 @@ from lsp_server.text_edits import (
     versioned_edit,
 )
 
-logger = logging.getLogger(__name__)
-
 MAX_PENDING = 8
 
 Apply = Callable[[WorkspaceEdit], Awaitable[tuple[bool, str]]]
@@ -60,8 +55,8 @@ class Editor:
         self._notify = notify
         self._apply = apply
         self._pending: OrderedDict[str, Proposed] = OrderedDict()
-        self._running: set[str] = set()
-        self._warm_up: asyncio.Task[None] | None = None
+        self._runs = EditRuns()
+        self.warm_up = EditWarmUp()
 
     async def run(self, command: EditCommand) -> Outcome:
         """Do an edit.
@@ -84,15 +79,13 @@ class Editor:
         task = self._task(command, snapshot)
         if task is None:
             return _stale(command, snapshot, "The text of the edit was changed meanwhile: run the edit again.")
-        if command.uri in self._running:
-            raise InvalidRequest("an edit of this document is being made already: wait for it or cancel it")
+        await self._runs.make_way(command)
         request = self._request(task, command.instruction, command.edit_id)
-        self._running.add(command.uri)
         self._session.board.begin_work()
         try:
-            result = await self._ask_engine(command, request, task)
+            with self._runs.running(command):
+                result = await self._ask_engine(command, request, task)
         finally:
-            self._running.discard(command.uri)
             self._session.board.end_work()
         return await self._finish(command, task, result)
 
@@ -110,14 +103,7 @@ class Editor:
             request = self._request(task, known, new_request_id())
         except InvalidRequest:
             return
-        self.stop_warm_up()
-        self._warm_up = asyncio.create_task(_warm(client, request))
-
-    def stop_warm_up(self) -> None:
-        """What was expected is here, or will not come. The engine keeps what it has computed."""
-        if self._warm_up is not None:
-            self._warm_up.cancel()
-            self._warm_up = None
+        self.warm_up.start(client, request)
 
     async def accept(self, edit_id: str, chosen: Sequence[int] | None) -> Outcome:
         """Apply an edit that was made with ``apply`` false: all of it, or the hunks with these numbers."""
@@ -136,6 +122,11 @@ class Editor:
                 version=proposed.snapshot.version, result=proposed.result,
             )  # fmt: skip
         return await self._apply_proposed(proposed)
+
+    def proposed_text(self, edit_id: str) -> str | None:
+        """The whole text of an edit that waits for a decision."""
+        proposed = self._pending.get(edit_id)
+        return proposed.text if proposed else None
 
     def reject(self, edit_id: str) -> bool:
         """Forget an edit; whether there was one."""
@@ -164,12 +155,13 @@ class Editor:
     async def _ask_engine(self, command: EditCommand, request: EditRequest, task: Task) -> Result:
         """Stream the edit with previews; the last frame is always marked as done."""
         link = self._session.engine
-        preview = Preview(self._notify, command.edit_id, task.snapshot, task.pattern)
+        notify = self._notify if command.is_shown else _say_nothing
+        preview = Preview(notify, command.edit_id, task.snapshot, task.pattern)
         result: Result | None = None
         begin = time.monotonic()
         try:
             client = await link.wait_ready()
-            self.stop_warm_up()
+            self.warm_up.stop()
             stream = client.edit(request)
             try:
                 async for item in stream:
@@ -254,11 +246,8 @@ def _stale(command: EditCommand, snapshot: Snapshot, message: str) -> Outcome:
     )
 
 
-async def _warm(client: EngineClient, request: EditRequest) -> None:
-    try:
-        await client.warm(WarmRequest(edit=request))
-    except UnmaskError as error:
-        logger.info("warm-up %s: %s", request.id, type(error).__name__)
+def _say_nothing(_: str, __: dict[str, object]) -> None:
+    """Instead of a notification."""
 
 
 def _count(changes: Sequence[object], what: str) -> str:

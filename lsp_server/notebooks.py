@@ -39,6 +39,10 @@ class Notebooks:
     def __contains__(self, uri: str) -> bool:
         return uri in self._notebooks
 
+    def owner_of(self, uri: str) -> Notebook | None:
+        """The notebook that a document is a cell of."""
+        return next((found for found in self._notebooks.values() if uri in found.cells), None)
+
     def open(self, notebook: Notebook) -> None:
         """Take a notebook over."""
         self._notebooks[notebook.uri] = notebook
@@ -54,7 +58,7 @@ class Notebooks:
     def snapshot(self, document: Document, documents: Mapping[str, Document]) -> Snapshot:
         """The present text of a document; of a cell with the cells above it."""
         own = document.snapshot()
-        notebook = next((found for found in self._notebooks.values() if document.uri in found.cells), None)
+        notebook = self.owner_of(document.uri)
         if notebook is None:
             return own
         above = notebook.cells[: notebook.cells.index(document.uri)]

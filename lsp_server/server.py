@@ -85,7 +85,7 @@ class UnmaskServer(LanguageServer):
         """Release what the session owns; more than once does no harm."""
         if self._session is not None:
             self.completer.aclose()
-            self.editor.stop_warm_up()
+            self.editor.warm_up.stop()
             await self._session.aclose()
 
     def report_server_error(self, error: Exception, source: Any) -> None:
@@ -130,10 +130,10 @@ def create_server(
     connect: Connect = connect_lazily, *, version: str = "0", answered: int | str | None = None
 ) -> UnmaskServer:
     """A server with all features; the request with the id ``answered`` has its answer already."""
-    from lsp_server.features import commands, documents, edit, lifecycle, notebooks, shown, watched_files
+    from lsp_server.features import commands, documents, edit, lifecycle, next_edit, notebooks, shown, watched_files
 
     server = UnmaskServer(connect, version)
     server.protocol.answered = answered
-    for part in (lifecycle, documents, notebooks, commands, edit, shown, watched_files):
+    for part in (lifecycle, documents, notebooks, commands, edit, next_edit, shown, watched_files):
         part.register(server)
     return server

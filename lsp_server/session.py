@@ -18,6 +18,7 @@ from lsp_server.debounce import Debounce
 from lsp_server.engine_link import Connect, EngineLink
 from lsp_server.in_flight import InFlight
 from lsp_server.logs import set_level
+from lsp_server.next_edit.finder import NextEdits
 from lsp_server.notebooks import Notebooks
 from lsp_server.plain import as_plain
 from lsp_server.positions import Encoding
@@ -103,6 +104,7 @@ class Session:
         self.documents: dict[str, Document] = {}
         self.notebooks = Notebooks()
         self.trees = Trees()
+        self.next_edits = NextEdits()
         self.workspace_roots: Callable[[], Sequence[Path]] = tuple
         self.ignore = IgnoreRules()
         self.context = ContextCollector(self.trees, self._snapshots)
@@ -133,6 +135,8 @@ class Session:
         self._configure_context()
         if self.settings.log_level:
             set_level(self.settings.log_level)
+        if not self.settings.next_edit.enabled:
+            self.next_edits.clear()
         self.stats.set_enabled(self.settings.stats.enabled)
         self.board.set_problems([problem.message for problem in problems])
         self.board.set_off(not self.settings.completion.enabled)
@@ -190,7 +194,8 @@ class Session:
 
     def is_ignored(self, uri: str) -> bool:
         """Whether a document is to be neither completed nor edited nor shown to the model."""
-        return self.ignore.is_ignored_uri(uri, self.workspace_roots())
+        notebook = self.notebooks.owner_of(uri)  # the rules are about its file, whatever the cells are called
+        return self.ignore.is_ignored_uri(notebook.uri if notebook else uri, self.workspace_roots())
 
     def note_key(self) -> None:
         """A document changed."""

@@ -145,6 +145,17 @@ class LanguageSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NextEditSettings:
+    """Places where the change that was just made belongs as well (``unmask.nextEdit``).
+
+    ``min_confidence`` is the share of such places, in percent, that were right in the histories it was counted over.
+    """
+
+    enabled: bool = setting(False, "true or false")
+    min_confidence: int = number(60, 1, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StatsSettings:
     """Statistics of how useful suggestions are, kept in one file on this machine (`unmask stats` shows them).
 
@@ -163,6 +174,7 @@ class Settings:
     edit: EditSettings = field(default_factory=EditSettings)
     languages: LanguageSettings = field(default_factory=LanguageSettings)
     ignore: IgnoreSettings = field(default_factory=IgnoreSettings)
+    next_edit: NextEditSettings = field(default_factory=NextEditSettings)
     stats: StatsSettings = field(default_factory=StatsSettings)
     log_level: str = choice("", "debug", "info", "warning", "error")
 

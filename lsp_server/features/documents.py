@@ -51,18 +51,22 @@ def change_document(
         logger.warning("a change of a document that is not open")
         return
     stats, context = ls.session.stats, ls.session.context
-    old = document.snapshot() if stats.watches(uri) or context.follows_edits else None
+    follows_next = ls.session.settings.next_edit.enabled
+    old = document.snapshot() if stats.watches(uri) or context.follows_edits or follows_next else None
     document.apply(changes, version)
     if old is not None and stats.watches(uri):
         stats.changed(uri, changes, old, document.snapshot())
     if old is not None and context.follows_edits:
         context.note_change(old, document.snapshot())
+    if old is not None and follows_next:
+        ls.session.next_edits.note(old, document.snapshot())
     ls.session.note_key()
 
 
 def close_document(ls: UnmaskServer, uri: str) -> None:
     """A document, or a cell, is gone."""
     ls.session.stats.closed(uri)
+    ls.session.next_edits.closed(uri)
     document = ls.session.documents.pop(uri, None)
     if document is not None and ls.session.context.is_on:
         ls.session.context.note_close(document.snapshot())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
@@ -98,8 +99,10 @@ class Recorder:
             return
         fate = self._continued(uri, text)
         if fate is None:
+            # A model may be named by the path of its folder; paths are not recorded.
+            name = re.split(r"[/\\]", model)[-1]
             fate = Fate(
-                id=suggestion_id, time=time.time(), language=language, model=model, num_chars=len(text),
+                id=suggestion_id, time=time.time(), language=language, model=name, num_chars=len(text),
                 num_lines=text.count("\n") + 1, is_shown=False if self._editor_tells_shown else None,
             )  # fmt: skip
             self._touch(fate)

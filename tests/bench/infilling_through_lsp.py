@@ -70,7 +70,7 @@ async def measure(data: Path, limit: int | None, seed: int) -> dict[str, Any]:
     items: list[dict[str, Any]] = []
     try:
         await wait_ready(client)
-        async with open_editor() as editor:
+        async with open_editor(env={"UNMASK_STATE_DIR": os.environ["UNMASK_STATE_DIR"]}) as editor:
             await editor.initialize({**SETTINGS, "completion": {**SETTINGS["completion"], "alternatives": 1}})
             await editor.wait_for_status("ready", timeout_s=120)
             for number, task in enumerate(tasks):

@@ -146,6 +146,25 @@ async def test_a_doubled_space_is_gone_and_the_text_can_be_typed_along(engine, c
         assert len(engine.asked) == 1
 
 
+async def test_a_fast_typist_reaches_the_engine_seldom(engine, connect):
+    """Keys every 20 ms that nothing can be served for, as VS Code sends them: change, cancel, request."""
+    engine.completions = {"": "text"}
+    async with connect({"completion": {"debounceMs": {"min": 60, "max": 300}}}) as editor:
+        editor.open("\n")
+        keys, waiting, request_id = "quick_brown_fox_jumps", None, None
+        for count, character in enumerate(keys):
+            if request_id is not None:
+                editor.cancel(request_id)
+            editor.change((0, count), (0, count), character)
+            request_id, waiting = editor.begin_inline(0, count + 1)
+            waiting.add_done_callback(lambda future: future.cancelled() or future.exception())
+            await asyncio.sleep(0.02)
+        items = (await asyncio.wait_for(waiting, 5))["items"]
+        assert texts(items) == ["text"]
+        assert engine.asked[-1].prefix == keys
+        assert len(engine.asked) <= len(keys) // 3  # once, on a machine that keeps time
+
+
 async def test_every_dropped_text_counts_its_reason(engine, connect):
     engine.completions = {"total = compute(items)\n": "total = compute(items)", "f(x": ")", "a = ": " "}
     async with connect() as editor:

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from helpers.lsp_client import ReferenceBuffer, wait_until
+from helpers.lsp_client import LspError, ReferenceBuffer, wait_until
 
 NOTEBOOK = "file:///project/analysis.ipynb"
 
@@ -11,8 +11,8 @@ NOTEBOOK = "file:///project/analysis.ipynb"
 class NotebookEditor:
     """The client's side of one notebook: a list of cells, each (URI, language), with buffers in the editor."""
 
-    def __init__(self, editor, cells):
-        self.editor = editor
+    def __init__(self, editor, cells, uri=NOTEBOOK):
+        self.editor, self.uri = editor, uri
         self.version = 1
         self.next_number = 0
         self.cells = [self.make(language, text) for language, text in cells]
@@ -20,7 +20,7 @@ class NotebookEditor:
             "notebookDocument/didOpen",
             {
                 "notebookDocument": {
-                    "uri": NOTEBOOK, "notebookType": "jupyter-notebook", "version": 1,
+                    "uri": uri, "notebookType": "jupyter-notebook", "version": 1,
                     "cells": [self.cell(uri) for uri, _ in self.cells],
                 },
                 "cellTextDocuments": [self.item(uri) for uri, _ in self.cells],
@@ -44,7 +44,7 @@ class NotebookEditor:
 
     def change(self, cells):
         self.version += 1
-        document = {"uri": NOTEBOOK, "version": self.version}
+        document = {"uri": self.uri, "version": self.version}
         self.editor.notify("notebookDocument/didChange", {"notebookDocument": document, "change": {"cells": cells}})
 
     def splice(self, start, num_deleted, new=(), *, opened=(), closed=()):
@@ -246,3 +246,19 @@ async def test_closing_and_unknown_notebooks(engine, connect):
         again = NotebookEditor(editor, CELLS[:1] + CELLS[5:6])
         await again.ask(1)
         assert engine.asked[-1].prefix == "import os\n\ndata = "
+
+
+async def test_the_cells_of_an_ignored_notebook_are_left_alone(engine, connect, tmp_path):
+    (tmp_path / ".gitignore").write_text("private/\n")
+    (tmp_path / ".git").mkdir()
+    where = {"start": {"line": 0, "character": 0}, "end": {"line": 0, "character": 0}}
+    async with connect(notebooks=True) as editor:
+        for path in ("private/analysis.ipynb", "secrets.ipynb"):
+            notebook = NotebookEditor(editor, CELLS, uri=(tmp_path / path).as_uri())
+            assert await notebook.ask(5) == []
+            assert (await editor.execute("unmask.status"))["lastReason"] == "ignored"
+            await editor.execute("unmask.warmEdit", {"uri": notebook.cells[5][0], "range": where})
+            with pytest.raises(LspError, match="ignore"):
+                command = {"uri": notebook.cells[5][0], "range": where, "instruction": "x"}
+                await editor.execute("unmask.edit", command)
+        assert engine.asked == engine.asked_edits == engine.warmed == []

@@ -65,6 +65,7 @@ async def test_capabilities(connect):
                 "commands": [
                     "unmask.status", "unmask.restartEngine", "unmask.toggle", "unmask.accepted", "unmask.listModels",
                     "unmask.edit", "unmask.acceptEdit", "unmask.rejectEdit", "unmask.editScope", "unmask.warmEdit",
+                    "unmask.nextEdit",
                 ]
             },
             "workspace": {

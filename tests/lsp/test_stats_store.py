@@ -314,3 +314,11 @@ async def test_memory_stays_bounded(tmp_path):
     for number in range(20_000):
         session.offer(f"{number}", f"{number:x}")
     assert len(session.recorder._offers) <= 256 and len(session.recorder._dirty) <= 10_000
+
+
+@pytest.mark.parametrize("model", ["/home/me/secret project/tiny", "C:\\\\secret\\\\tiny", "tiny"])
+async def test_of_a_model_in_a_folder_only_the_last_name_is_kept(tmp_path, model):
+    session = Session(tmp_path)
+    session.recorder.offered("a", URI, "text", language="python", model=model)
+    (one,) = await session.close()
+    assert one.model == "tiny"
