@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from lsp_server.snapshot import Snapshot
+from lsp_server.syntax.grammars import load_grammar
 from lsp_server.syntax.tree import SyntaxTree, contents_of, is_short_enough, parse
 
 MAX_TREES = 8
@@ -22,11 +23,13 @@ class Trees:
         kept = self._trees.get(snapshot.uri)
         if kept is not None and kept[0] is snapshot:
             return kept[1]
-        lines = contents_of(snapshot)
-        if kept is not None and kept[0].language == snapshot.language:
-            tree = kept[1].parse_again(lines) if is_short_enough(lines) else None
-        else:
-            tree = parse(lines, snapshot.language)
+        tree = None
+        if load_grammar(snapshot.language) is not None and is_short_enough(snapshot.lines):
+            lines = contents_of(snapshot)
+            if kept is not None and kept[0].language == snapshot.language:
+                tree = kept[1].parse_again(lines)
+            else:
+                tree = parse(lines, snapshot.language)
         if tree is None:
             self._trees.pop(snapshot.uri, None)
             return None

@@ -147,3 +147,18 @@ async def test_the_index_can_be_switched_on_and_off(engine, connect, tmp_path):
         await ask_until(editor, engine, uri, lambda found: found == {"shapes.py": SIGNATURES})
         editor.notify("workspace/didChangeConfiguration", {"settings": {"unmask": own}})
         await ask_until(editor, engine, uri, lambda found: found == {})
+
+
+async def test_a_folder_that_is_added_to_the_workspace_is_read(engine, connect, tmp_path):
+    write(tmp_path, {"shapes.py": SHAPES, "main.py": MAIN})
+    async with connect(ON) as editor:
+        uri = (tmp_path / "main.py").as_uri()
+        editor.open(MAIN, uri=uri)
+        await editor.inline(3, 4, uri=uri, invoked=True)
+        assert engine.asked[-1].snippets == ()
+        event = {"added": [{"uri": tmp_path.as_uri(), "name": "project"}], "removed": []}
+        editor.notify("workspace/didChangeWorkspaceFolders", {"event": event})
+        await ask_until(editor, engine, uri, lambda found: found == {"shapes.py": SIGNATURES})
+        event = {"added": [], "removed": event["added"]}
+        editor.notify("workspace/didChangeWorkspaceFolders", {"event": event})
+        await ask_until(editor, engine, uri, lambda found: found == {})
