@@ -7,7 +7,8 @@ the real one with a tiny random model: its forwards are counted after the user's
 
 - every request is answered exactly once;
 - the language server stays below 150 MB of resident memory and stops growing;
-- after a cancel, and the grace in which a next request may join, the engine does at most one further forward;
+- after a cancel has reached the engine (``cancel_ms``: at most so long after the user's, with the grace in which a
+  next request may join) it does at most one further forward;
 - 95 % of the answers that need no engine come within 10 ms more than the server takes to say nothing at all
   (a status request, measured in between: on a busy machine both wait for the processor).
 """
@@ -33,6 +34,7 @@ from helpers.lsp_client import open_editor
 from helpers.lsp_engine import TOKEN, WrittenEngine, serve_engine
 
 from diffusion_core.config import MIB, EngineConfig
+from diffusion_core.engine.runner import AsyncEngine
 from diffusion_core.requests import CompletionRequest, EngineClient, Result
 
 SOURCE = Path(__file__).with_name("edits.py")
@@ -68,30 +70,52 @@ async def watch_memory(pid: int, samples: list[float]) -> None:
         await asyncio.sleep(0.5)
 
 
-async def stop_and_count(typist: Typist, engine: EngineClient, seconds: float) -> None:
-    """Type, stop with a cancel, and count the engine's forwards from the end of the grace on."""
-    end = time.monotonic() + seconds
+class CountingEngine(AsyncEngine):
+    """The real engine; at every cancel that reaches it, it notes when that was and the forwards so far."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        super().__init__(config)
+        self.cancels: list[tuple[float, int]] = []
+
+    async def complete(self, request: CompletionRequest) -> Result:
+        try:
+            return await super().complete(request)
+        except asyncio.CancelledError:
+            self.cancels.append((time.monotonic(), (await self.health()).num_forwards))
+            raise
+
+    async def rest(self) -> int:
+        """Wait until nothing is under way; the forwards so far."""
+        async with asyncio.timeout(20):
+            while (health := await self.health()).num_active:  # noqa: ASYNC110 - the engine's thread sets no event
+                await asyncio.sleep(0.01)
+        return health.num_forwards
+
+
+async def stop_and_count(typist: Typist, engine: CountingEngine, seconds: float) -> None:
+    """Type, ask, cancel in the middle of the work, and count the forwards from the cancel's arrival on."""
+    end, report = time.monotonic() + seconds, typist.report
     while time.monotonic() < end:
         await typist.type_for(typist.rng.uniform(0.3, 1.0))
+        await engine.rest()
+        num_cancels = len(engine.cancels)
         typist.ask(invoked=True)
         await asyncio.sleep(0.05)
+        begin = time.monotonic()
         typist.cancel()
-        await asyncio.sleep(GRACE_S + 0.05)  # the grace, and the way of the cancel to the engine
-        before = (await engine.health()).num_forwards
-        await asyncio.sleep(0.25)
-        after = await engine.health()
-        typist.report.num_stops += 1
-        typist.report.max_forwards_after_cancel = max(
-            typist.report.max_forwards_after_cancel, after.num_forwards - before + after.num_active
-        )
+        await asyncio.sleep(GRACE_S + 0.25)
+        num_forwards = await engine.rest()
+        if len(engine.cancels) > num_cancels:  # else the answer was there first
+            at, forwards_then = engine.cancels[-1]
+            report.num_stops += 1
+            report.cancel_ms = max(report.cancel_ms, 1000 * (at - begin))
+            report.max_forwards_after_cancel = max(report.max_forwards_after_cancel, num_forwards - forwards_then)
 
 
 @contextlib.contextmanager
-def tiny_engine() -> Iterator[EngineClient]:
+def tiny_engine() -> Iterator[CountingEngine]:
     """The real engine with a tiny random model."""
     from helpers.tiny_models import save_tiny_checkpoint
-
-    from diffusion_core.engine.runner import AsyncEngine
 
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = save_tiny_checkpoint(Path(folder) / "model")
@@ -99,7 +123,7 @@ def tiny_engine() -> Iterator[EngineClient]:
             model=str(checkpoint), edit_model=str(checkpoint), dtype="float32", device="cpu", num_threads=1,
             prefix_cache_bytes=8 * MIB,
         )  # fmt: skip
-        engine = AsyncEngine(config)
+        engine = CountingEngine(config)
         engine.start()
         try:
             yield engine
@@ -107,8 +131,9 @@ def tiny_engine() -> Iterator[EngineClient]:
             asyncio.run(engine.aclose())
 
 
-async def soak(engine: EngineClient, url: str, source: str, seconds: float, *, counts_forwards: bool) -> Report:
+async def soak(engine: EngineClient, url: str, source: str, seconds: float) -> Report:
     """One run; the engine is served at ``url`` already."""
+    counts_forwards = isinstance(engine, CountingEngine)
     # Reading ahead of an acceptance is work without a request: here only what requests cause is counted.
     settings: dict[str, Any] = {
         "engine": {"url": url, "token": TOKEN},
@@ -122,7 +147,10 @@ async def soak(engine: EngineClient, url: str, source: str, seconds: float, *, c
         typist.open()
         watcher = asyncio.create_task(watch_memory(editor.process.pid, samples))
         begin = time.monotonic()
-        await (stop_and_count(typist, engine, seconds) if counts_forwards else typist.type_for(seconds))
+        if isinstance(engine, CountingEngine):
+            await stop_and_count(typist, engine, seconds)
+        else:
+            await typist.type_for(seconds)
         watcher.cancel()
         report = await typist.finish()
         report.seconds = time.monotonic() - begin
@@ -138,12 +166,13 @@ def run(seconds: float, engine_kind: str) -> Report:
     """A run with its engine."""
     source = SOURCE.read_text()
     with contextlib.ExitStack() as stack:
-        counts_forwards = engine_kind == "tiny"
-        engine: EngineClient = stack.enter_context(tiny_engine()) if counts_forwards else SourceEngine(source=source)
+        engine: EngineClient = (
+            stack.enter_context(tiny_engine()) if engine_kind == "tiny" else SourceEngine(source=source)
+        )
         if isinstance(engine, SourceEngine):
             engine.edits = {"improve": "x = 1\n" * 40}
         url = stack.enter_context(serve_engine(engine))  # type: ignore[arg-type]
-        return asyncio.run(soak(engine, url, source, seconds, counts_forwards=counts_forwards))
+        return asyncio.run(soak(engine, url, source, seconds))
 
 
 def main() -> int:

@@ -35,6 +35,7 @@ class Report:
     rss_peak: float = 0.0
     rss_growth: float = 0.0
     num_stops: int = 0
+    cancel_ms: float = 0.0
     max_forwards_after_cancel: int = 0
     errors: list[str] = field(default_factory=list)
 
