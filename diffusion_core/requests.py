@@ -111,7 +111,7 @@ class CompletionRequest:
     only a draft and never changes the answer of a verified policy. ``max_tokens`` 0 means the engine's default;
     ``deadline_ms`` 0 means none. ``model`` empty means the engine's default for the task.
     ``repository`` names the project the ``snippets`` are from. ``num_alternatives`` asks for other answers besides the
-    best one; they cost time of their own.
+    best one; they cost time of their own, at most ``alternatives_ms`` after the best one is there (0: no such limit).
     """
 
     prefix: str
@@ -121,6 +121,7 @@ class CompletionRequest:
     repository: str = ""
     snippets: tuple[Snippet, ...] = ()
     num_alternatives: int = 0
+    alternatives_ms: int = 0
     last_suggestion: str = ""
     single_line: bool = False
     stop_at_scope: bool = True
@@ -137,6 +138,7 @@ class CompletionRequest:
             0 <= self.num_alternatives <= MAX_ALTERNATIVES,
             f"num_alternatives is {self.num_alternatives}: allowed is 0 to {MAX_ALTERNATIVES}",
         )
+        _check(self.alternatives_ms >= 0, f"alternatives_ms is {self.alternatives_ms}: it cannot be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

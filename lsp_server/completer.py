@@ -28,6 +28,7 @@ from lsp_server.warm_up import AHEAD_DELAY_S, WarmUps
 
 logger = logging.getLogger(__name__)
 
+ALTERNATIVES_MS = 2000  # that a user who asked for a choice waits beyond the first text
 MAX_WAITS = 3  # joined answers may turn out not to fit what was typed meanwhile; then the engine is asked
 
 
@@ -160,7 +161,9 @@ class Completer:
             await asyncio.sleep(delay_ms / 1000)
             session.stats.took("complete", "debounce", delay_ms)
         session.in_flight.check_turn(turn)
-        request = replace(self._request(query, ask), num_alternatives=num_wanted - 1)
+        request = self._request(query, ask)
+        if num_wanted > 1:
+            request = replace(request, num_alternatives=num_wanted - 1, alternatives_ms=ALTERNATIVES_MS)
         run = session.in_flight.start(query, lambda: self._ask_engine(client, query, request), num_wanted)
         result = await session.in_flight.wait(run)
         return "no_longer_fits" if result.text else f"empty_{result.finish_reason.value}"

@@ -148,7 +148,16 @@ class Job:
             self._alternatives = Alternatives(
                 model, self._sequence, self._decoder, task=task, recorder=recorder, count=self.num_alternatives
             )
-            yield from self._alternatives.run()
+            yield from self._in_time(self._alternatives.run())
+
+    def _in_time(self, forwards: Iterator[Progress]) -> Iterator[Progress]:
+        """Alternatives, as long as somebody who has the answer already may be made to wait for them."""
+        limit_ms = self.request.alternatives_ms if isinstance(self.request, CompletionRequest) else 0
+        begin = time.perf_counter()
+        for progress in forwards:
+            if limit_ms and (time.perf_counter() - begin) * 1000 > limit_ms:
+                return
+            yield progress
 
     def _sequence_prefill(self) -> Iterator[Progress]:
         assert self._sequence is not None

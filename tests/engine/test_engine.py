@@ -134,6 +134,15 @@ async def test_a_deadline_among_the_alternatives_keeps_the_answer(client: AsyncE
     assert len(result.alternatives) < 8
 
 
+async def test_alternatives_take_no_more_time_than_they_may(client: AsyncEngine) -> None:
+    await client.complete(completion(max_tokens=1))
+    decoding = DecodingParams(policy=Policy.AUTOREGRESSIVE, use_lookup=False)
+    whole = await client.complete(completion(max_tokens=60, decoding=decoding))
+    request = completion(max_tokens=60, decoding=decoding, num_alternatives=8, alternatives_ms=1)
+    result = await client.complete(request)
+    assert (result.text, result.finish_reason, result.alternatives) == (whole.text, FinishReason.LENGTH, ())
+
+
 async def test_a_warm_up_steps_aside_for_a_request(client: AsyncEngine) -> None:
     """It holds the keys and values of the same text: a key stroke meanwhile must find them in the cache."""
     context = "value = compute(1, 2, 3)\n" * 70

@@ -22,6 +22,7 @@ async def test_an_invoked_request_gets_distinct_texts_and_an_automatic_one_the_b
         found = await editor.inline(0, 4, invoked=True)
         assert texts(found) == ["alpha", "beta", "gamma"]  # the second one is the first with white space
         assert engine.asked[-1].num_alternatives == 3
+        assert engine.asked[-1].alternatives_ms > 0
         assert len({item["command"]["arguments"][0]["id"] for item in found}) == 3
         assert texts(await editor.inline(0, 4, invoked=True)) == ["alpha", "beta", "gamma"]
         assert len(engine.asked) == 2

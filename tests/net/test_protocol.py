@@ -76,6 +76,7 @@ completions = st.builds(
     last_suggestion=text,
     repository=label,
     num_alternatives=st.integers(0, 8),
+    alternatives_ms=count,
     single_line=st.booleans(),
     stop_at_scope=st.booleans(),
     **shared,
