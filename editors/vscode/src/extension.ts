@@ -1,10 +1,20 @@
 // Start and end of the extension: what there is, and what is connected to what.
 
 import * as vscode from "vscode";
+import { registerCommands } from "./commands";
+import { EditDecider } from "./edit/decider";
+import { EditDiff } from "./edit/diff";
+import { InstructionPrompt } from "./edit/instruction";
+import { EditRunner } from "./edit/runner";
+import { EditSessions } from "./edit/sessions";
+import { Suggestions } from "./inline/suggestions";
 import { RedactingLog } from "./log";
+import type { FullStatus } from "./protocol";
 import { Connection } from "./server/connection";
 import { TokenStore } from "./server/token";
 import { StatusBar } from "./ui/statusBar";
+
+const LATENCY_INTERVAL_MS = 2000;
 
 let connection: Connection | undefined;
 
@@ -12,12 +22,62 @@ export function activate(context: vscode.ExtensionContext): void {
   const log = new RedactingLog(vscode.window.createOutputChannel("Unmask", { log: true }));
   const tokens = new TokenStore(context.secrets);
   const statusBar = new StatusBar("unmask.client.menu");
-  const server = new Connection(context.globalStorageUri, tokens, log, {});
+  const sessions = new EditSessions();
+  const suggestions = new Suggestions((method, params) => server.notify(method, params));
+  const server: Connection = new Connection(context.globalStorageUri, tokens, log, {
+    provideInlineCompletionItems: suggestions.provide,
+    workspace: {
+      handleApplyEdit: (params, next) => {
+        const failureReason = sessions.refusal(params);
+        return failureReason ? { applied: false, failureReason } : next(params, NEVER);
+      },
+    },
+  });
   connection = server;
-  context.subscriptions.push(log, statusBar, server, server.onStatus((status) => statusBar.show(status)));
+  const runner = new EditRunner(server, sessions, new InstructionPrompt(context.globalState));
+  const decider = new EditDecider(server, sessions, runner);
+  const diff = new EditDiff(sessions);
+  context.subscriptions.push(
+    log,
+    statusBar,
+    sessions,
+    suggestions,
+    server,
+    diff,
+    server.onStatus((status) => {
+      statusBar.show(status);
+      void vscode.commands.executeCommand("setContext", "unmask.serverRunning", server.isRunning);
+      void vscode.commands.executeCommand("setContext", "unmask.engineReady", status.kind === "Normal");
+    }),
+    server.onPreview((preview) => sessions.showPreview(preview)),
+    suggestions.onDidAnswer(throttled(LATENCY_INTERVAL_MS, () => refreshLatency(server, statusBar))),
+    tokens.onDidChange(() => void server.refreshSettings()),
+    vscode.workspace.onDidChangeConfiguration((event) => event.affectsConfiguration("unmask.server") && void server.restart()),
+    ...registerCommands({ server, statusBar, tokens, log, sessions, runner, decider, diff }),
+  );
   void server.restart();
 }
 
 export async function deactivate(): Promise<void> {
   await connection?.stop();
+}
+
+const NEVER = new vscode.CancellationTokenSource().token;
+
+/** The server sends its status when it changes; the latency in the tooltip is fetched now and then. */
+async function refreshLatency(server: Connection, statusBar: StatusBar): Promise<void> {
+  const status = await server.execute<FullStatus>("unmask.status", {}).catch(() => undefined);
+  if (status) {
+    statusBar.show(status);
+  }
+}
+
+function throttled(intervalMs: number, work: () => Promise<void>): () => void {
+  let lastMs = 0;
+  return () => {
+    if (Date.now() - lastMs >= intervalMs) {
+      lastMs = Date.now();
+      void work();
+    }
+  };
 }

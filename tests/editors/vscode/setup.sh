@@ -51,10 +51,10 @@ if [ ! -e "$HOME_OF_SERVER/.complete" ]; then
   for folder in "$HOME_OF_SERVER" "$HOME_OF_SERVER/lib/vscode"; do
     (cd "$folder" && logged "npm install in $folder" npm install --omit=dev --ignore-scripts --no-audit --no-fund)
   done
-  for module in spdlog native-watchdog node-pty watcher; do
-    # Without the first two VS Code does not start; a terminal and quick file events can do without the others.
-    if ! (cd "$HOME_OF_SERVER/lib/vscode" && npm rebuild --foreground-scripts "${module/#watcher/@parcel/watcher}" >>"$LOG" 2>&1); then
-      case $module in spdlog | native-watchdog) fail "npm rebuild $module failed (a C++ compiler is needed): see $LOG" ;; esac
+  for module in @vscode/spdlog native-watchdog node-pty @parcel/watcher; do
+    # VS Code starts only with native-watchdog; without the others it logs, runs terminals or sees file changes less well.
+    if ! (cd "$HOME_OF_SERVER/lib/vscode" && npm rebuild --foreground-scripts "$module" >>"$LOG" 2>&1); then
+      case $module in *native-watchdog) fail "npm rebuild $module failed (a C++ compiler is needed): see $LOG" ;; esac
     fi
   done
   (cd "$HOME_OF_SERVER" && logged "npm rebuild argon2" npm rebuild --foreground-scripts argon2)

@@ -201,6 +201,8 @@ export class Connection implements vscode.Disposable {
         ...this.middleware,
         workspace: {
           ...this.middleware.workspace,
+          // The server fetches its settings: they are never pushed, so that only one place puts them together.
+          didChangeConfiguration: () => this.refreshSettings(),
           configuration: async (params, cancel, next) => {
             const current = await this.tokens.get();
             const answers = await next(params, cancel);

@@ -3,7 +3,7 @@
 import * as vscode from "vscode";
 
 /** Sections under `unmask` that the extension keeps for itself. */
-const CLIENT_ONLY = ["server"] as const;
+const CLIENT_ONLY = ["server", "trace"] as const;
 
 type Tree = { [key: string]: unknown };
 
