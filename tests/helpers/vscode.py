@@ -97,7 +97,7 @@ class VsCode:
         path = self.folder / name
         path.write_bytes(text.encode())
         self.page.keyboard.press("Control+p")
-        self.quick_input().fill(name)
+        self.quick_input().fill(str(path))  # a whole path needs no search, which has no ripgrep here
         self.page.locator(".quick-input-list .monaco-list-row", has_text=name).first.wait_for()
         self.page.keyboard.press("Enter")
         self.page.locator(f".tab.active[data-resource-name='{name}']").wait_for()
@@ -175,6 +175,21 @@ class VsCode:
 
     def notifications(self) -> list[str]:
         return self.page.locator(".notification-list-item-message").all_inner_texts()
+
+    def wait_for_notification(self, text: str, timeout_s: float = TIMEOUT_S) -> None:
+        seen: set[str] = set()
+
+        def is_there() -> bool:
+            seen.update(self.notifications())
+            return any(text in message for message in seen)
+
+        try:
+            wait_for(is_there, f"notification {text!r}", timeout_s, self.page)
+        except AssertionError:
+            raise AssertionError(f"no notification {text!r} within {timeout_s:g} s, only {sorted(seen)}") from None
+
+    def clear_notifications(self) -> None:
+        self.command("Notifications: Clear All Notifications")
 
     def screenshot(self, name: str, clip: dict[str, float] | None = None) -> Path:
         """Write a picture into the artefacts."""

@@ -49,11 +49,14 @@ export class EditDecorations implements vscode.Disposable {
     for (const [index, row] of rows.slice(0, last - first + 1).entries()) {
       const line = first + index;
       const start = new vscode.Range(line, 0, line, 0);
+      if (!row.unsettled && row.settled === editor.document.lineAt(line).text) {
+        continue; // the same text in the colours of its language
+      }
       hidden.push(editor.document.lineAt(line).range);
       settled.push({ range: start, renderOptions: { before: { contentText: visible(row.settled, tab) } } });
       unsettled.push({ range: start, renderOptions: { after: { contentText: visible(row.unsettled, tab) } } });
     }
-    const done = first + hidden.length;
+    const done = first + rows.length;
     editor.setDecorations(this.hidden, hidden);
     editor.setDecorations(this.settled, settled);
     editor.setDecorations(this.unsettled, unsettled);

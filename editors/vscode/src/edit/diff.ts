@@ -15,6 +15,7 @@ export class EditDiff implements vscode.TextDocumentContentProvider, vscode.Disp
     this.subscriptions = [
       vscode.workspace.registerTextDocumentContentProvider(PROPOSED_SCHEME, this),
       sessions.onDidChange((session) => this.refresh(session)),
+      vscode.window.tabGroups.onDidChangeTabs(({ closed }) => closed.forEach((tab) => this.unfold(tab))),
       this.changed,
     ];
   }
@@ -29,12 +30,25 @@ export class EditDiff implements vscode.TextDocumentContentProvider, vscode.Disp
     this.opened.set(uri.toString(), session);
     this.changed.fire(uri);
     const title = `${basename(session.document.uri.path)}: edit by Unmask`;
+    this.sessions.zones.fold(session, true);
+    this.sessions.redraw(session);
     await vscode.commands.executeCommand("vscode.diff", session.document.uri, uri, title);
   }
 
   dispose(): void {
     for (const subscription of this.subscriptions) {
       subscription.dispose();
+    }
+  }
+
+  /** After the diff of an edit that still waits was closed, its changes are shown in the text again. */
+  private unfold({ input }: vscode.Tab): void {
+    const uri = input instanceof vscode.TabInputTextDiff ? input.modified.toString() : "";
+    const session = this.opened.get(uri);
+    if (session) {
+      this.opened.delete(uri);
+      this.sessions.zones.fold(session, false);
+      this.sessions.redraw(session);
     }
   }
 

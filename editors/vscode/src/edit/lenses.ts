@@ -22,7 +22,10 @@ export class EditLenses implements vscode.CodeLensProvider, vscode.Disposable {
     }
     const line = Math.min(session.currentLines.first, document.lineCount - 1);
     const range = new vscode.Range(line, 0, line, 0);
-    return actions(session).map(([title, command]) => new vscode.CodeLens(range, { title, command }));
+    return actions(session).map(([title, command]) => {
+      // The editor takes a plain space after an icon away.
+      return new vscode.CodeLens(range, { title: title.replace(") ", ")\u00a0"), command });
+    });
   }
 
   dispose(): void {

@@ -71,6 +71,7 @@ export class EditRunner {
   }
 
   private async run(session: EditSession): Promise<void> {
+    collapseSelection(session);
     this.sessions.put(session);
     try {
       const answer = await this.server.execute<EditAnswer>("unmask.edit", this.params(session), session.cancellation.token);
@@ -173,6 +174,14 @@ export class EditRunner {
     if ((await show(`Unmask: ${message}`, again)) === again && !session.document.isClosed) {
       await this.rerun(session);
     }
+  }
+}
+
+/** A selection would cover the preview: the cursor goes to the scope's first line. */
+function collapseSelection({ document, range }: EditSession): void {
+  const editor = vscode.window.activeTextEditor;
+  if (editor?.document === document && !editor.selection.isEmpty) {
+    editor.selection = new vscode.Selection(range.start, range.start);
   }
 }
 

@@ -18,6 +18,7 @@ interface Shown {
 export class Zones implements vscode.Disposable {
   private readonly controller = vscode.comments.createCommentController(CONTROLLER, "Unmask");
   private readonly shown: Shown[] = [];
+  private readonly folded = new Set<EditSession>();
   private readonly previews = new Map<EditSession, { thread: vscode.CommentThread; updatedMs: number }>();
 
   /** What the zone's button was pressed for. */
@@ -36,7 +37,17 @@ export class Zones implements vscode.Disposable {
       }
       thread.label = title(session, hunk, index);
       thread.contextValue = hunk.decision;
-      thread.collapsibleState = vscode.CommentThreadCollapsibleState[hunk.decision === "open" ? "Expanded" : "Collapsed"];
+      const isOpen = hunk.decision === "open" && !this.folded.has(session);
+      thread.collapsibleState = vscode.CommentThreadCollapsibleState[isOpen ? "Expanded" : "Collapsed"];
+    }
+  }
+
+  /** Folds the zones of a session while something else shows its text. */
+  fold(session: EditSession, isFolded: boolean): void {
+    if (isFolded) {
+      this.folded.add(session);
+    } else {
+      this.folded.delete(session);
     }
   }
 
@@ -72,6 +83,7 @@ export class Zones implements vscode.Disposable {
 
   clear(session: EditSession): void {
     this.clearPreview(session);
+    this.folded.delete(session);
     for (const each of this.shown.filter((shown) => shown.session === session)) {
       each.thread.dispose();
       this.shown.splice(this.shown.indexOf(each), 1);

@@ -9,6 +9,13 @@ const WORDS: Readonly<Record<string, string>> = {
   superseded: "A newer request took its place.",
   stale: "The text changed while the model worked.",
   no_longer_fits: "What the model wrote no longer fits what was typed.",
+  blank: "The model wrote nothing but white space.",
+  nothing_new: "What the model wrote is there already.",
+  only_closers: "The model wrote nothing but closing brackets.",
+  repeats_next_line: "The model wrote what the next line says.",
+  engine_deadline_exceeded: "The engine took longer than unmask.completion.deadlineMs.",
+  engine_overloaded: "The engine has too much to do.",
+  engine_unauthorized: "The engine refused the token.",
   not_open: "The file is not known to the language server.",
   internal_error: "Something went wrong in the language server: its log says where.",
 };
@@ -21,7 +28,7 @@ export function explainReason(reason: string): string {
   }
   const words = reason.replaceAll("_", " ");
   if (reason.startsWith("engine_")) {
-    return `The engine was not ready: ${words.slice("engine ".length)}.`;
+    return `The engine could not answer: ${words.slice("engine ".length)}.`;
   }
   return reason.startsWith("empty_") ? `The model gave no text (${words.slice("empty ".length)}).` : `Dropped: ${words}.`;
 }
