@@ -78,7 +78,7 @@ class VsCode:
     def __init__(self, page: Page, folder: Path, data: Path, artefacts: Path) -> None:
         self.page = page
         self.folder = folder
-        self._data = data
+        self.data = data
         self._artefacts = artefacts
         self._settings: dict[str, Any] = {}
 
@@ -88,7 +88,7 @@ class VsCode:
         """Change settings, as if in the settings file; ``__`` stands for a dot, None removes one."""
         changed = {name.replace("__", "."): value for name, value in settings.items()}
         self._settings = {name: value for name, value in {**self._settings, **changed}.items() if value is not None}
-        write_settings(self._data, self._settings)
+        write_settings(self.data, self._settings)
 
     # --- files and commands ------------------------------------------------------------------------------------------
 
@@ -171,7 +171,10 @@ class VsCode:
         return item.get_attribute("aria-label") or "" if item.count() else ""
 
     def wait_for_status(self, text: str, timeout_s: float = TIMEOUT_S) -> None:
-        wait_for(lambda: text in self.status(), f"status {text!r}", timeout_s, self.page)
+        try:
+            wait_for(lambda: text in self.status(), f"status {text!r}", timeout_s, self.page)
+        except AssertionError:
+            raise AssertionError(f"no status {text!r} within {timeout_s:g} s; it is {self.status()!r}") from None
 
     def notifications(self) -> list[str]:
         return self.page.locator(".notification-list-item-message").all_inner_texts()
@@ -217,7 +220,7 @@ def write_settings(data: Path, settings: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def run_code_server(folder: Path, data: Path, environment: dict[str, str]) -> Iterator[str]:
+def run_code_server(folder: Path, data: Path, environment: dict[str, str], log_level: str) -> Iterator[str]:
     """A code-server with our extension on ``folder``; yields its address."""
     extensions = data / "extensions"
     with zipfile.ZipFile(EDITORS / "unmask.vsix") as package:
@@ -230,11 +233,12 @@ def run_code_server(folder: Path, data: Path, environment: dict[str, str]) -> It
         "node", str(EDITORS / "code-server" / "out" / "node" / "entry.js"), "--auth", "none",
         "--bind-addr", f"127.0.0.1:{port}", "--config", os.devnull, "--disable-telemetry", "--disable-update-check",
         "--disable-workspace-trust", "--disable-getting-started-override", "--user-data-dir", str(data),
-        "--extensions-dir", str(extensions), str(folder),
+        "--extensions-dir", str(extensions), "--log", log_level, str(folder),
     ]  # fmt: skip
     with (data / "code-server.log").open("w") as log:
+        own = {f"XDG_{kind}_HOME": str(data / kind.lower()) for kind in ("DATA", "CONFIG")}
         process = subprocess.Popen(
-            command, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **environment}
+            command, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **own, **environment}
         )
         try:
             wait_for(lambda: _listens(port) or process.poll() is not None, "code-server", 60)
@@ -257,7 +261,9 @@ def _listens(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def open_vscode(base: Path, artefacts: Path, settings: dict[str, Any], environment: dict[str, str]) -> Iterator[VsCode]:
+def open_vscode(
+    base: Path, artefacts: Path, settings: dict[str, Any], environment: dict[str, str], log_level: str = "info"
+) -> Iterator[VsCode]:
     """A window with our extension, on an empty folder below ``base``."""
     folder, data = base / "project", base / "data"
     folder.mkdir()
@@ -266,7 +272,7 @@ def open_vscode(base: Path, artefacts: Path, settings: dict[str, Any], environme
     settings = {"unmask.server.command": server, **settings}
     write_settings(data, settings)
     browser_path = next(filter(None, map(shutil.which, BROWSERS)))
-    with run_code_server(folder, data, environment) as url, sync_playwright() as playwright:
+    with run_code_server(folder, data, environment, log_level) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=list(BROWSER_ARGUMENTS))
         try:
             page = browser.new_page(viewport={"width": 1100, "height": 720})

@@ -12,7 +12,7 @@ import { RedactingLog } from "./log";
 import type { FullStatus } from "./protocol";
 import { Connection } from "./server/connection";
 import { TokenStore } from "./server/token";
-import { StatusBar } from "./ui/statusBar";
+import { lacksToken, StatusBar } from "./ui/statusBar";
 
 const LATENCY_INTERVAL_MS = 2000;
 
@@ -45,6 +45,9 @@ export function activate(context: vscode.ExtensionContext): void {
     server,
     diff,
     server.onStatus((status) => {
+      if (lacksToken(status) && !lacksToken(statusBar.status)) {
+        void offerToken(tokens);
+      }
       statusBar.show(status);
       void vscode.commands.executeCommand("setContext", "unmask.serverRunning", server.isRunning);
       void vscode.commands.executeCommand("setContext", "unmask.engineReady", status.kind === "Normal");
@@ -69,6 +72,15 @@ async function refreshLatency(server: Connection, statusBar: StatusBar): Promise
   const status = await server.execute<FullStatus>("unmask.status", {}).catch(() => undefined);
   if (status) {
     statusBar.show(status);
+  }
+}
+
+/** A missing or wrong token is the one state that only the user can end: it is said once, with the way out. */
+async function offerToken(tokens: TokenStore): Promise<void> {
+  const url = vscode.workspace.getConfiguration("unmask.engine").get("url", "");
+  const set = "Set token";
+  if ((await vscode.window.showWarningMessage(`Unmask: the engine${url ? ` at ${url}` : ""} wants the right token.`, set)) === set) {
+    await tokens.ask();
   }
 }
 

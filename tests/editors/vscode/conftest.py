@@ -55,12 +55,18 @@ def engine_settings(engine) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def window(editor_in_place, engine_settings, environment, tap, tmp_path_factory):
+def log_level() -> str:
+    return "info"
+
+
+@pytest.fixture(scope="module")
+def window(editor_in_place, engine_settings, environment, log_level, tap, tmp_path_factory):
     from helpers.vscode import open_vscode
 
     settings = {"unmask.server.command": tap.command(*SERVER), **engine_settings}
     paths = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
-    with open_vscode(tmp_path_factory.mktemp("vscode"), ARTEFACTS, settings, {**paths, **environment}) as window:
+    base = tmp_path_factory.mktemp("vscode")
+    with open_vscode(base, ARTEFACTS, settings, {**paths, **environment}, log_level) as window:
         yield window
 
 

@@ -4,6 +4,7 @@ import * as vscode from "vscode";
 import type { FullStatus, Status } from "../protocol";
 import type { Connection } from "../server/connection";
 import { explainReason } from "./reasons";
+import { lacksToken } from "./statusBar";
 
 interface Entry extends vscode.QuickPickItem {
   readonly run?: string;
@@ -30,7 +31,7 @@ function entries(server: Connection, status: Status | undefined, full: FullStatu
   const toggle = full?.enabled === false ? "$(play) Switch suggestions on" : "$(circle-slash) Switch suggestions off";
   const why = full?.lastReason ? [action("$(question) Why did no suggestion come?", "unmask.client.why", explainReason(full.lastReason))] : [];
   return [
-    ...(status?.reason === "unauthorized" ? [action("$(key) Set the engine's token…", "unmask.client.setToken", status.message)] : []),
+    ...(lacksToken(status) ? [action("$(key) Set the engine's token…", "unmask.client.setToken")] : []),
     ...(running ? [action(toggle, "unmask.client.toggle")] : []),
     action("$(sparkle) Suggest here", "unmask.client.trigger"),
     action("$(edit) Edit with instruction…", "unmask.client.edit"),

@@ -16,6 +16,11 @@ const BACKGROUNDS: Partial<Record<StatusKind, string>> = {
   Error: "statusBarItem.errorBackground",
 };
 
+/** Whether what the server reports is a token that is missing or wrong. */
+export function lacksToken(status: Status | undefined): boolean {
+  return status?.reason === "unauthorized" || (status?.reason === "config" && status.message.includes("token"));
+}
+
 export class StatusBar implements vscode.Disposable {
   private readonly item: vscode.StatusBarItem;
   private shown: Status | undefined;
@@ -55,6 +60,10 @@ function tooltip(status: Status): vscode.MarkdownString {
   }
   if (status.latencyMs > 0) {
     text.appendMarkdown(`\n\nLast suggestion: ${status.latencyMs} ms`);
+  }
+  if (lacksToken(status)) {
+    text.isTrusted = { enabledCommands: ["unmask.client.setToken"] };
+    text.appendMarkdown("\n\n[Set the engine's token](command:unmask.client.setToken)");
   }
   if (status.kind === "Warning" || status.kind === "Error") {
     text.appendMarkdown("\n\nReason: ").appendText(status.reason);

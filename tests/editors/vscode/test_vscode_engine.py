@@ -1,0 +1,162 @@
+"""The engine behind the editor: lost and back, a wrong token, another model, switched off, no server at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers.lsp_engine import TOKEN, free_port, wait_until_listening
+from helpers.vscode import wait_for
+
+from lsp_server.capabilities import COMMANDS
+
+WRONG_TOKEN = "a-wrong-token-0123456789"
+
+
+class EngineProcess:
+    """An engine that can be killed and comes back at the same address."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        rules = json.dumps({"completions": {"value = ": "compute()"}})
+        command = [sys.executable, "-P", "-m", "helpers.lsp_engine", str(self.port), TOKEN, rules]
+        self.process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+        wait_until_listening(self.port, 20)
+
+    def kill(self) -> None:
+        assert self.process
+        self.process.kill()
+        self.process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def remote():
+    engine = EngineProcess()
+    engine.start()
+    yield engine
+    engine.kill()
+
+
+@pytest.fixture(scope="module")
+def engine_settings(remote):
+    """No token in the settings: it is given by the command."""
+    return {"unmask.engine.url": f"http://127.0.0.1:{remote.port}", "unmask.trace.server": "verbose"}
+
+
+@pytest.fixture(scope="module")
+def log_level():
+    """Everything the editor can log, the messages to the server with their parameters included."""
+    return "trace"
+
+
+def set_token(vscode, token):
+    vscode.command("Unmask: Set Engine Token")
+    vscode.page.locator(".quick-input-title", has_text="token of the engine").wait_for()
+    vscode.quick_input().fill(token)
+    vscode.press("Enter")
+
+
+def suggest(vscode, name):
+    vscode.open(name, "value =\n", line=1, column=8)
+    vscode.type(" ")
+    vscode.wait_for_ghost_text("compute()")
+
+
+def test_a_wrong_token_is_said_so_the_right_one_is_used_and_neither_is_written_down(vscode, tap):
+    vscode.wait_for_status("no token")
+    vscode.wait_for_notification("wants the right token")
+    vscode.clear_notifications()
+    item = vscode.page.locator("[id='unmask.unmask.unmask.status']")
+    assert "error-kind" in item.get_attribute("class")
+    set_token(vscode, WRONG_TOKEN)
+    wait_for(lambda: WRONG_TOKEN in json.dumps(tap.messages), "the token at the server", page=vscode.page)
+    vscode.wait_for_status("Check unmask.engine.token")
+    item.hover()
+    vscode.page.locator(".workbench-hover", has_text="unauthorized").wait_for()
+    vscode.screenshot("status-unauthorized")
+    set_token(vscode, TOKEN)
+    vscode.wait_for_status("Ready")
+    vscode.clear_notifications()
+    suggest(vscode, "token.py")
+    files = [path for path in vscode.data.rglob("*") if path.is_file() and path.suffix in {".log", ".json", ".txt"}]
+    (log,) = [path for path in files if path.name == "Unmask.log"]
+    wait_for(lambda: '"token": "(hidden)"' in log.read_text(), "the trace of the settings", page=vscode.page)
+    for path in files:
+        text = path.read_text(errors="replace")
+        assert TOKEN not in text, path
+        assert WRONG_TOKEN not in text, path
+
+
+def test_the_engine_killed_and_back(vscode, remote):
+    vscode.wait_for_status("Ready")
+    remote.kill()
+    vscode.open("killed.py", "x =\n", line=1, column=4)
+    vscode.type(" ")
+    vscode.wait_for_status("Trying again until it answers")
+    vscode.screenshot("status-unreachable")
+    assert vscode.notifications() == [], "typing must not be answered with messages"
+    remote.start()
+    vscode.wait_for_status("Ready", 30)
+    suggest(vscode, "back.py")
+
+
+def test_the_menu_switches_suggestions_off_and_on(vscode):
+    vscode.wait_for_status("Ready")
+    vscode.page.locator("[id='unmask.unmask.unmask.status'] a").click()
+    wait_for(lambda: any("Suggest here" in row for row in vscode.quick_rows()), "the menu", page=vscode.page)
+    rows = vscode.quick_rows()
+    vscode.screenshot("menu")
+    wanted = ("Switch suggestions off", "Suggest here", "Edit with instruction", "Choose a model", "Restart the engine", "Statistics", "Show the log", "Settings")
+    assert all(any(title in row for row in rows) for title in wanted), rows
+    vscode.page.locator(".quick-input-list .monaco-list-row", has_text="Switch suggestions off").click()
+    vscode.wait_for_status("switched off")
+    vscode.open("off.py", "value =\n", line=1, column=8)
+    vscode.type(" ")
+    vscode.page.wait_for_timeout(600)
+    assert vscode.ghost_text() == ""
+    vscode.command("Unmask: Switch Suggestions On or Off")
+    vscode.wait_for_status("Ready")
+
+
+def test_choosing_a_model_changes_the_setting(vscode, tap):
+    vscode.wait_for_status("Ready")
+    vscode.command("Unmask: Choose Model")
+    vscode.page.locator(".quick-input-list .monaco-list-row", has_text="Suggestions").click()
+    vscode.page.locator(".quick-input-title", has_text="model for suggestions").wait_for()
+    if "unmask.listModels" in COMMANDS:
+        wait_for(lambda: any("qwen2.5-coder-1.5b" in row for row in vscode.quick_rows()), "the models", page=vscode.page)
+        vscode.screenshot("models")
+        vscode.page.locator(".quick-input-list .monaco-list-row", has_text="qwen2.5-coder-1.5b").first.click()
+    else:
+        vscode.quick_input().fill("qwen2.5-coder-1.5b")
+        vscode.press("Enter")
+    settings = vscode.data / "Machine" / "settings.json"
+    wait_for(lambda: '"unmask.engine.model": "qwen2.5-coder-1.5b"' in settings.read_text(), "the setting", page=vscode.page)
+    wait_for(lambda: "qwen2.5-coder-1.5b" in json.dumps(tap.messages[-30:]), "the setting at the server", page=vscode.page)
+    vscode.set(unmask__engine__model=None)
+
+
+def test_statistics_are_a_page(vscode):
+    vscode.command("Unmask: Show Statistics")
+    vscode.page.locator(".tab.active", has_text="Untitled").wait_for()
+    lines = vscode.page.locator(".editor-instance .view-lines").first
+    wait_for(lambda: "Unmask: statistics" in lines.inner_text().replace("\xa0", " "), "the page", page=vscode.page)
+
+
+def test_a_server_that_cannot_be_started_is_named_and_one_that_can_is_started(vscode, tap):
+    vscode.set(unmask__server__command=["no-such-program", "lsp"])
+    vscode.wait_for_status("no-such-program, which is not a program that can be run")
+    vscode.wait_for_notification("unmask.server.command starts with no-such-program")
+    vscode.screenshot("no-server")
+    vscode.clear_notifications()
+    vscode.set(unmask__server__command=[], unmask__server__python=sys.executable)
+    vscode.wait_for_status("Ready", 30)
+    suggest(vscode, "python_setting.py")
+    vscode.set(unmask__server__python="/usr/bin/false")
+    vscode.wait_for_status("unmask.server.python is /usr/bin/false")
