@@ -12,7 +12,7 @@ import type { Connection } from "./server/connection";
 import type { TokenStore } from "./server/token";
 import { showMenu } from "./ui/menu";
 import { chooseModel } from "./ui/models";
-import { showStatistics, showWhy } from "./ui/statistics";
+import { showWhy, type Statistics } from "./ui/statistics";
 import type { StatusBar } from "./ui/statusBar";
 
 export interface Parts {
@@ -24,6 +24,7 @@ export interface Parts {
   readonly runner: EditRunner;
   readonly decider: EditDecider;
   readonly diff: EditDiff;
+  readonly statistics: Statistics;
 }
 
 type Handler = (...args: never[]) => unknown;
@@ -42,7 +43,7 @@ export function registerCommands(parts: Parts): vscode.Disposable[] {
   );
 }
 
-function serverCommands({ server, statusBar, tokens, log }: Parts): Record<string, Handler> {
+function serverCommands({ server, statusBar, tokens, log, statistics: page }: Parts): Record<string, Handler> {
   return {
     menu: () => showMenu(server, statusBar.status),
     toggle: () => server.execute("unmask.toggle", {}),
@@ -51,8 +52,8 @@ function serverCommands({ server, statusBar, tokens, log }: Parts): Record<strin
     restartEngine: () => server.execute("unmask.restartEngine", {}),
     setToken: () => tokens.ask(),
     showLog: () => log.show(),
-    statistics: () => showStatistics(server),
-    why: () => showWhy(server),
+    statistics: () => page.show(),
+    why: () => showWhy(server, page),
     settings: () => vscode.commands.executeCommand("workbench.action.openSettings", "@ext:unmask.unmask"),
     walkthrough: () => vscode.commands.executeCommand("workbench.action.openWalkthrough", "unmask.unmask#unmask.start"),
   };

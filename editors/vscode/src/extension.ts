@@ -12,6 +12,7 @@ import { RedactingLog } from "./log";
 import type { FullStatus } from "./protocol";
 import { Connection } from "./server/connection";
 import { TokenStore } from "./server/token";
+import { Statistics } from "./ui/statistics";
 import { lacksToken, StatusBar } from "./ui/statusBar";
 
 const LATENCY_INTERVAL_MS = 2000;
@@ -37,6 +38,7 @@ export function activate(context: vscode.ExtensionContext): void {
   const runner = new EditRunner(server, sessions, new InstructionPrompt(context.globalState));
   const decider = new EditDecider(server, sessions, runner);
   const diff = new EditDiff(sessions);
+  const statistics = new Statistics(server);
   context.subscriptions.push(
     log,
     statusBar,
@@ -44,6 +46,7 @@ export function activate(context: vscode.ExtensionContext): void {
     suggestions,
     server,
     diff,
+    statistics,
     server.onStatus((status) => {
       if (lacksToken(status) && !lacksToken(statusBar.status)) {
         void offerToken(tokens);
@@ -56,7 +59,7 @@ export function activate(context: vscode.ExtensionContext): void {
     suggestions.onDidAnswer(throttled(LATENCY_INTERVAL_MS, () => refreshLatency(server, statusBar))),
     tokens.onDidChange(() => void server.refreshSettings()),
     vscode.workspace.onDidChangeConfiguration((event) => event.affectsConfiguration("unmask.server") && void server.restart()),
-    ...registerCommands({ server, statusBar, tokens, log, sessions, runner, decider, diff }),
+    ...registerCommands({ server, statusBar, tokens, log, sessions, runner, decider, diff, statistics }),
   );
   void server.restart();
 }

@@ -144,7 +144,7 @@ def test_choosing_a_model_changes_the_setting(vscode, tap):
 
 def test_statistics_are_a_page(vscode):
     vscode.command("Unmask: Show Statistics")
-    vscode.page.locator(".tab.active", has_text="Untitled").wait_for()
+    vscode.page.locator(".tab.active", has_text="Unmask statistics.md").wait_for()
     lines = vscode.page.locator(".editor-instance .view-lines").first
     wait_for(lambda: "Unmask: statistics" in lines.inner_text().replace("\xa0", " "), "the page", page=vscode.page)
 

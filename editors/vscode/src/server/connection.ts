@@ -1,5 +1,8 @@
 // The language server's process and the client connected to it, from start to restart to stop.
 
+import { homedir } from "node:os";
+import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
 import * as vscode from "vscode";
 import {
   type ClientCapabilities,
@@ -14,7 +17,6 @@ import {
 } from "vscode-languageclient/node";
 import type { RedactingLog } from "../log";
 import { type EditPreview, PREVIEW_NOTIFICATION, type Status, STATUS_NOTIFICATION } from "../protocol";
-import { homedir } from "node:os";
 import { locateServer, type ServerCommand, WrongServerSetting } from "./locate";
 import { offerEnvironment } from "./environment";
 import { serverSettings } from "./settings";
@@ -22,6 +24,15 @@ import type { TokenStore } from "./token";
 
 const SELECTOR = [{ scheme: "file" }, { scheme: "untitled" }, { scheme: "vscode-notebook-cell" }];
 const STARTING: Status = { kind: "Busy", reason: "starting", message: "Starting.", model: "", latencyMs: 0 };
+
+/** Copies the server's own log, each line at its level. */
+function logLines(stream: Readable, log: vscode.LogOutputChannel): void {
+  createInterface({ input: stream }).on("line", (line) => {
+    const level = / (DEBUG|INFO|WARNING|ERROR) /.exec(line)?.[1];
+    const write = level === "ERROR" ? log.error : level === "WARNING" ? log.warn : level === "DEBUG" ? log.debug : log.info;
+    write.call(log, line);
+  });
+}
 
 /** Tells the server that code actions may carry `unmask.client.edit`, which asks for an instruction. */
 class EditPromptFeature implements StaticFeature {
@@ -195,6 +206,8 @@ export class Connection implements vscode.Disposable {
       documentSelector: SELECTOR,
       outputChannel: this.log,
       traceOutputChannel: this.log,
+      // What else could come on stdout than the protocol is sent to stderr by the server.
+      stdioOptions: { stdout: () => undefined, stderr: (stream, log) => logLines(stream, log) },
       revealOutputChannelOn: RevealOutputChannelOn.Never,
       initializationOptions: serverSettings(token),
       middleware: {

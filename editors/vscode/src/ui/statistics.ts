@@ -1,24 +1,41 @@
-// What the server counted, as a page.
+// What the server counted, as a page that exists only in memory.
 
 import * as vscode from "vscode";
 import type { FullStatus } from "../protocol";
 import type { Connection } from "../server/connection";
 import { explainReason } from "./reasons";
 
-export async function showStatistics(server: Connection): Promise<void> {
-  const status = await server.execute<FullStatus>("unmask.status", {});
-  const content = describe(status, server.origin);
-  const document = await vscode.workspace.openTextDocument({ language: "markdown", content });
-  await vscode.window.showTextDocument(document, { preview: true });
+const PAGE = vscode.Uri.from({ scheme: "unmask-statistics", path: "Unmask statistics.md" });
+
+export class Statistics implements vscode.TextDocumentContentProvider, vscode.Disposable {
+  private readonly changed = new vscode.EventEmitter<vscode.Uri>();
+  private readonly registration = vscode.workspace.registerTextDocumentContentProvider(PAGE.scheme, this);
+  readonly onDidChange = this.changed.event;
+
+  constructor(private readonly server: Connection) {}
+
+  async provideTextDocumentContent(): Promise<string> {
+    return describe(await this.server.execute<FullStatus>("unmask.status", {}), this.server.origin);
+  }
+
+  async show(): Promise<void> {
+    this.changed.fire(PAGE);
+    await vscode.window.showTextDocument(await vscode.workspace.openTextDocument(PAGE), { preview: true });
+  }
+
+  dispose(): void {
+    this.registration.dispose();
+    this.changed.dispose();
+  }
 }
 
 /** Says why the last request brought nothing. */
-export async function showWhy(server: Connection): Promise<void> {
+export async function showWhy(server: Connection, statistics: Statistics): Promise<void> {
   const { lastReason } = await server.execute<FullStatus>("unmask.status", {});
   const text = lastReason ? explainReason(lastReason) : "Every request so far brought a suggestion.";
   const choice = await vscode.window.showInformationMessage(`Unmask: ${text}`, "Statistics");
   if (choice) {
-    await showStatistics(server);
+    await statistics.show();
   }
 }
 
