@@ -12,7 +12,9 @@ const common = {
 };
 
 if (process.argv.includes("--tests")) {
-  const entryPoints = readdirSync("test").filter((name) => name.endsWith(".test.ts")).map((name) => `test/${name}`);
+  const entryPoints = readdirSync("test")
+    .filter((name) => name.endsWith(".test.ts"))
+    .map((name) => `test/${name}`);
   await build({ ...common, entryPoints, outdir: "out" });
 } else {
   await build({

@@ -1,7 +1,8 @@
 """Stands between an editor and its language server and writes down what passes, for tests of real editors.
 
-``python -m helpers.lsp_tap FOLDER COMMAND...`` runs the server. Each message becomes a line of ``FOLDER/messages.jsonl``
-with ``from`` ("editor" or "server"). While ``FOLDER/hold`` exists, ``workspace/applyEdit`` waits: what a test types
+``python -m helpers.lsp_tap FOLDER COMMAND...`` runs the server. Each message becomes a line of
+``FOLDER/messages.jsonl`` with ``from`` ("editor" or "server"); ``FOLDER/pid`` names the server's process.
+While ``FOLDER/hold`` exists, ``workspace/applyEdit`` waits: what a test types
 meanwhile reaches the document before the edit does.
 """
 
@@ -75,6 +76,7 @@ def main() -> int:
     with (folder / "messages.jsonl").open("ab") as log:
         server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert server.stdin and server.stdout
+        (folder / "pid").write_text(str(server.pid))
         inward = (sys.stdin.buffer, server.stdin, "editor", log, lock, hold)
         threading.Thread(target=pump, args=inward, daemon=True).start()
         pump(server.stdout, sys.stdout.buffer, "server", log, lock, hold)

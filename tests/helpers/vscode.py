@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -90,6 +89,12 @@ class VsCode:
         self._settings = {name: value for name, value in {**self._settings, **changed}.items() if value is not None}
         write_settings(self.data, self._settings)
 
+    def bind(self, key: str, command: str, arguments: Any) -> None:
+        """Bind a key of the user's."""
+        path = self.data / "User" / "keybindings.json"
+        path.write_text(json.dumps([{"key": key, "command": command, "args": arguments}]))
+        self.page.wait_for_timeout(500)  # the editor watches the file
+
     # --- files and commands ------------------------------------------------------------------------------------------
 
     def open(self, name: str, text: str = "", *, line: int = 1, column: int = 1) -> Path:
@@ -128,7 +133,9 @@ class VsCode:
 
     def quick_rows(self) -> list[str]:
         """What a picker offers."""
-        return [" ".join(text.split()) for text in self.page.locator(".quick-input-list .monaco-list-row").all_inner_texts()]
+        return [
+            " ".join(text.split()) for text in self.page.locator(".quick-input-list .monaco-list-row").all_inner_texts()
+        ]
 
     def press(self, *keys: str) -> None:
         for key in keys:
@@ -149,18 +156,12 @@ class VsCode:
 
     def ghost_text(self) -> str:
         """The ghost text as shown, its lines joined by newlines."""
-        parts = self.page.evaluate(
-            """() => {
-                const editor = document.querySelector('.editor-instance');
-                if (!editor) return [];
-                const inline = [...editor.querySelectorAll('.view-lines .ghost-text, .view-lines .ghost-text-decoration')]
-                    .map(node => node.textContent).join('');
-                const below = [...editor.querySelectorAll('.suggest-preview-text, .ghost-text-lines .view-line, div.ghost-text .view-line')]
-                    .map(node => node.textContent);
-                return [inline, ...below];
-            }"""
-        )
-        return "\n".join(parts).replace("\xa0", " ").rstrip("\n")
+        script = """() => {
+            const editor = document.querySelector('.editor-instance');
+            const texts = selector => [...(editor?.querySelectorAll(selector) ?? [])].map(node => node.textContent);
+            return [texts('.view-lines .ghost-text-decoration').join(''), ...texts('div.ghost-text .view-line')];
+        }"""
+        return "\n".join(self.page.evaluate(script)).replace("\xa0", " ").rstrip("\n")
 
     def wait_for_ghost_text(self, text: str, timeout_s: float = TIMEOUT_S) -> None:
         wait_for(lambda: text in self.ghost_text(), f"ghost text {text!r}", timeout_s, self.page)
@@ -202,7 +203,7 @@ class VsCode:
         return path
 
 
-def why_not(allow_setup: bool = True) -> str:
+def why_not() -> str:
     """Put the editor in place; the result says why it cannot be used here, and is empty if it can."""
     script = ROOT / "tests" / "editors" / "vscode" / "setup.sh"
     finished = subprocess.run(["bash", str(script)], capture_output=True, text=True, timeout=900, check=False)
@@ -283,7 +284,3 @@ def open_vscode(
             yield editor
         finally:
             browser.close()
-
-
-def visible_text(locator: Locator) -> str:
-    return re.sub(r"\s+", " ", locator.inner_text()).strip()

@@ -12,7 +12,7 @@ import type { Connection } from "./server/connection";
 import type { TokenStore } from "./server/token";
 import { showMenu } from "./ui/menu";
 import { chooseModel } from "./ui/models";
-import { showWhy, type Statistics } from "./ui/statistics";
+import { type Statistics, showWhy } from "./ui/statistics";
 import type { StatusBar } from "./ui/statusBar";
 
 export interface Parts {
@@ -93,5 +93,7 @@ function editCommands({ sessions, runner, decider, diff }: Parts): Record<string
 
 /** Menus hand over what they stand on; only a code action brings a place and perhaps an instruction. */
 function isPrompt(value: unknown): value is EditPrompt {
-  return typeof value === "object" && value !== null && "uri" in value && "range" in value && typeof value.uri === "string";
+  return (
+    typeof value === "object" && value !== null && "uri" in value && "range" in value && typeof value.uri === "string"
+  );
 }

@@ -58,7 +58,9 @@ export function activate(context: vscode.ExtensionContext): void {
     server.onPreview((preview) => sessions.showPreview(preview)),
     suggestions.onDidAnswer(throttled(LATENCY_INTERVAL_MS, () => refreshLatency(server, statusBar))),
     tokens.onDidChange(() => void server.refreshSettings()),
-    vscode.workspace.onDidChangeConfiguration((event) => event.affectsConfiguration("unmask.server") && void server.restart()),
+    vscode.workspace.onDidChangeConfiguration(
+      (event) => event.affectsConfiguration("unmask.server") && void server.restart(),
+    ),
     ...registerCommands({ server, statusBar, tokens, log, sessions, runner, decider, diff, statistics }),
   );
   void server.restart();
@@ -82,7 +84,12 @@ async function refreshLatency(server: Connection, statusBar: StatusBar): Promise
 async function offerToken(tokens: TokenStore): Promise<void> {
   const url = vscode.workspace.getConfiguration("unmask.engine").get("url", "");
   const set = "Set token";
-  if ((await vscode.window.showWarningMessage(`Unmask: the engine${url ? ` at ${url}` : ""} wants the right token.`, set)) === set) {
+  if (
+    (await vscode.window.showWarningMessage(
+      `Unmask: the engine${url ? ` at ${url}` : ""} wants the right token.`,
+      set,
+    )) === set
+  ) {
     await tokens.ask();
   }
 }

@@ -1,6 +1,6 @@
 // The extension's log, with secrets taken out of whatever is written to it.
 
-import * as vscode from "vscode";
+import type * as vscode from "vscode";
 
 const HIDDEN = "(hidden)";
 
@@ -47,7 +47,10 @@ export class RedactingLog implements vscode.LogOutputChannel {
   }
 
   error(error: string | Error, ...rest: unknown[]): void {
-    this.channel.error(this.clean(error instanceof Error ? (error.stack ?? error.message) : error), ...this.cleanAll(rest));
+    this.channel.error(
+      this.clean(error instanceof Error ? (error.stack ?? error.message) : error),
+      ...this.cleanAll(rest),
+    );
   }
 
   append(value: string): void {
@@ -80,7 +83,12 @@ export class RedactingLog implements vscode.LogOutputChannel {
 
   private cleanAll(values: unknown[]): unknown[] {
     return values.map((value) => {
-      const text = typeof value === "string" ? value : value instanceof Error ? (value.stack ?? value.message) : JSON.stringify(value);
+      const text =
+        typeof value === "string"
+          ? value
+          : value instanceof Error
+            ? (value.stack ?? value.message)
+            : JSON.stringify(value);
       return this.clean(text ?? String(value));
     });
   }

@@ -7,15 +7,30 @@ function give(before: string, after: string, insertText: string, replaced = 0): 
 }
 
 test("nothing typed: the whole suggestion", () => {
-  assert.deepEqual(typedThrough(give("a = ", "\nb", "foo(x)"), "a = \nb", 4), { start: 4, end: 4, insertText: "foo(x)", taken: 0 });
+  assert.deepEqual(typedThrough(give("a = ", "\nb", "foo(x)"), "a = \nb", 4), {
+    start: 4,
+    end: 4,
+    insertText: "foo(x)",
+    taken: 0,
+  });
 });
 
 test("a beginning typed stays in the range, so that the editor shows what follows it", () => {
-  assert.deepEqual(typedThrough(give("a = ", "\nb", "foo(x)"), "a = fo\nb", 6), { start: 4, end: 6, insertText: "foo(x)", taken: 2 });
+  assert.deepEqual(typedThrough(give("a = ", "\nb", "foo(x)"), "a = fo\nb", 6), {
+    start: 4,
+    end: 6,
+    insertText: "foo(x)",
+    taken: 2,
+  });
 });
 
 test("an auto-closed bracket right of the cursor is replaced", () => {
-  assert.deepEqual(typedThrough(give("a = ", "\nb", "foo(x)"), "a = foo()\nb", 8), { start: 4, end: 9, insertText: "foo(x)", taken: 4 });
+  assert.deepEqual(typedThrough(give("a = ", "\nb", "foo(x)"), "a = foo()\nb", 8), {
+    start: 4,
+    end: 9,
+    insertText: "foo(x)",
+    taken: 4,
+  });
 });
 
 test("a closer that the suggestion does not have ends it", () => {
@@ -33,7 +48,12 @@ test("other text ends it, before, in and behind the suggestion", () => {
 
 test("a typed line break starts a new range", () => {
   const given = give("if x:", "\n", "\n    a()\n    b()");
-  assert.deepEqual(typedThrough(given, "if x:\n    \n", 10), { start: 6, end: 10, insertText: "    a()\n    b()", taken: 5 });
+  assert.deepEqual(typedThrough(given, "if x:\n    \n", 10), {
+    start: 6,
+    end: 10,
+    insertText: "    a()\n    b()",
+    taken: 5,
+  });
   assert.deepEqual(typedThrough(give("x", "", "\r\ny"), "x\r\n", 3), { start: 3, end: 3, insertText: "y", taken: 2 });
 });
 

@@ -27,7 +27,9 @@ def test_types_and_unit_tests(script, editor_in_place):
 
 def test_every_command_is_registered_and_none_takes_the_place_of_the_servers():
     source = (EXTENSION / "src" / "commands.ts").read_text()
-    registered = {f"unmask.client.{name}" for name in re.findall(r"^ {4}(\w+): (?:\(|forward|waiting)", source, re.MULTILINE)}
+    registered = {
+        f"unmask.client.{name}" for name in re.findall(r"^ {4}(\w+): (?:\(|forward|waiting)", source, re.MULTILINE)
+    }
     assert registered == OURS
     assert not OURS & set(COMMANDS)
 

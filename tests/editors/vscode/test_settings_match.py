@@ -30,7 +30,9 @@ def leaves(cls: type[Any], path: str) -> Iterator[tuple[str, Field[Any], Any]]:
 
 SERVER = {name: (item, kind) for name, item, kind in leaves(Settings, ROOT)}
 SECRET = {name for name, (item, _) in SERVER.items() if item.metadata["secret"]}
-EDITOR = {name: value for section in PACKAGE["contributes"]["configuration"] for name, value in section["properties"].items()}
+EDITOR = {
+    name: value for section in PACKAGE["contributes"]["configuration"] for name, value in section["properties"].items()
+}
 SHARED = sorted(set(SERVER) - SECRET)
 
 

@@ -22,7 +22,10 @@ NEW = '''def mean(values):
         total += value
     return total / len(values) if values else 0.0
 '''
-ONLY_SECOND = OLD.replace("total = total + value\n    return total / len(values)", "total += value\n    return total / len(values) if values else 0.0")
+ONLY_SECOND = OLD.replace(
+    "total = total + value\n    return total / len(values)",
+    "total += value\n    return total / len(values) if values else 0.0",
+)
 BEFORE, AFTER = "import math\n\n\n", "\n\nprint(mean([]))\n"
 TEXT = BEFORE + OLD + AFTER
 INSTRUCTION = "handle an empty list"
@@ -38,7 +41,9 @@ def ready(vscode, engine):
 
 
 def lens(vscode) -> str:
-    return " ".join(text.replace("\xa0", " ") for text in vscode.page.locator(".codelens-decoration:visible").all_inner_texts())
+    return " ".join(
+        text.replace("\xa0", " ") for text in vscode.page.locator(".codelens-decoration:visible").all_inner_texts()
+    )
 
 
 def wait_for_lens(vscode, text):
@@ -51,7 +56,10 @@ def press_lens(vscode, title):
 
 def zones(vscode) -> list[str]:
     """The new text of each change that is open."""
-    return [text.replace("\xa0", " ") for text in vscode.page.locator(".review-widget:visible .comment-body").all_inner_texts()]
+    return [
+        text.replace("\xa0", " ")
+        for text in vscode.page.locator(".review-widget:visible .comment-body").all_inner_texts()
+    ]
 
 
 def wait_for_end(vscode):
@@ -113,12 +121,11 @@ def test_the_preview_is_drawn_and_never_in_the_buffer_and_one_change_of_two_is_a
 
 
 def shown_text(vscode) -> str:
-    """Everything in the editor's lines, decorations included."""
-    return vscode.page.evaluate(
-        """() => [...document.querySelectorAll('.editor-instance .view-lines span')].map(node =>
-            ['::before', '::after'].map(side => getComputedStyle(node, side).content).filter(text => text !== 'none').join('')
-        ).join(' ')"""
-    ).replace("\xa0", " ")
+    """What decorations add to the editor's lines."""
+    script = """() => [...document.querySelectorAll('.editor-instance .view-lines span')].flatMap(node =>
+        ['::before', '::after'].map(side => getComputedStyle(node, side).content).filter(text => text !== 'none')
+    ).join(' ')"""
+    return vscode.page.evaluate(script).replace("\xa0", " ")
 
 
 def test_buttons_of_the_changes_and_a_crlf_document(vscode):
@@ -277,7 +284,9 @@ def test_without_a_selection_the_definition_is_the_scope(vscode, tap):
 @pytest.mark.skipif("unmask.editScope" not in COMMANDS, reason="this language server cannot refine")
 def test_refine_starts_from_the_edit_that_waits(vscode, engine, tap):
     start = len(tap)
-    engine.edits["use sum"] = NEW.replace("    total = 0\n    for value in values:\n        total += value\n", "    total = sum(values)\n")
+    engine.edits["use sum"] = NEW.replace(
+        "    total = 0\n    for value in values:\n        total += value\n", "    total = sum(values)\n"
+    )
     make(vscode, "refine.py")
     press_lens(vscode, "Refine")
     vscode.quick_input().fill("use sum")
@@ -288,3 +297,24 @@ def test_refine_starts_from_the_edit_that_waits(vscode, engine, tap):
     vscode.press("Alt+Shift+Y")
     wait_for(lambda: is_dirty(vscode), "the change", page=vscode.page)
     assert "total = sum(values)" in vscode.save()
+
+
+def test_a_key_or_code_action_with_an_instruction_runs_at_once(vscode, engine, tap):
+    path = vscode.open("action.py", TEXT, line=1)
+    start = len(tap)
+    prompt = {
+        "uri": path.as_uri(),
+        "range": {"start": {"line": 3, "character": 0}, "end": {"line": 8, "character": 0}},
+        "instruction": INSTRUCTION,
+    }
+    vscode.bind("ctrl+alt+u", "unmask.client.edit", prompt)
+    vscode.press("Control+Alt+u")
+    wait_for_lens(vscode, "2 changes")
+    assert tap.commands("unmask.edit", start)[0]["range"] == prompt["range"]
+    press_lens(vscode, "Reject all")
+    wait_for_end(vscode)
+
+    vscode.bind("ctrl+alt+u", "unmask.client.edit", {**prompt, "version": 99})
+    vscode.press("Control+Alt+u")
+    vscode.wait_for_notification("the text was changed since this action was offered")
+    vscode.clear_notifications()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -112,7 +113,16 @@ def test_the_menu_switches_suggestions_off_and_on(vscode):
     wait_for(lambda: any("Suggest here" in row for row in vscode.quick_rows()), "the menu", page=vscode.page)
     rows = vscode.quick_rows()
     vscode.screenshot("menu")
-    wanted = ("Switch suggestions off", "Suggest here", "Edit with instruction", "Choose a model", "Restart the engine", "Statistics", "Show the log", "Settings")
+    wanted = (
+        "Switch suggestions off",
+        "Suggest here",
+        "Edit with instruction",
+        "Choose a model",
+        "Restart the engine",
+        "Statistics",
+        "Show the log",
+        "Settings",
+    )
     assert all(any(title in row for row in rows) for title in wanted), rows
     vscode.page.locator(".quick-input-list .monaco-list-row", has_text="Switch suggestions off").click()
     vscode.wait_for_status("switched off")
@@ -130,15 +140,21 @@ def test_choosing_a_model_changes_the_setting(vscode, tap):
     vscode.page.locator(".quick-input-list .monaco-list-row", has_text="Suggestions").click()
     vscode.page.locator(".quick-input-title", has_text="model for suggestions").wait_for()
     if "unmask.listModels" in COMMANDS:
-        wait_for(lambda: any("qwen2.5-coder-1.5b" in row for row in vscode.quick_rows()), "the models", page=vscode.page)
+        wait_for(
+            lambda: any("qwen2.5-coder-1.5b" in row for row in vscode.quick_rows()), "the models", page=vscode.page
+        )
         vscode.screenshot("models")
         vscode.page.locator(".quick-input-list .monaco-list-row", has_text="qwen2.5-coder-1.5b").first.click()
     else:
         vscode.quick_input().fill("qwen2.5-coder-1.5b")
         vscode.press("Enter")
     settings = vscode.data / "Machine" / "settings.json"
-    wait_for(lambda: '"unmask.engine.model": "qwen2.5-coder-1.5b"' in settings.read_text(), "the setting", page=vscode.page)
-    wait_for(lambda: "qwen2.5-coder-1.5b" in json.dumps(tap.messages[-30:]), "the setting at the server", page=vscode.page)
+    wait_for(
+        lambda: '"unmask.engine.model": "qwen2.5-coder-1.5b"' in settings.read_text(), "the setting", page=vscode.page
+    )
+    wait_for(
+        lambda: "qwen2.5-coder-1.5b" in json.dumps(tap.messages[-30:]), "the setting at the server", page=vscode.page
+    )
     vscode.set(unmask__engine__model=None)
 
 
@@ -147,6 +163,14 @@ def test_statistics_are_a_page(vscode):
     vscode.page.locator(".tab.active", has_text="Unmask statistics.md").wait_for()
     lines = vscode.page.locator(".editor-instance .view-lines").first
     wait_for(lambda: "Unmask: statistics" in lines.inner_text().replace("\xa0", " "), "the page", page=vscode.page)
+
+
+def test_the_language_server_killed_and_back(vscode, tap):
+    vscode.wait_for_status("Ready")
+    os.kill(int((tap.folder / "pid").read_text()), signal.SIGKILL)
+    wait_for(lambda: len(tap.params_of("initialize")) == 2, "the second server", page=vscode.page)
+    vscode.wait_for_status("Ready", 30)
+    suggest(vscode, "server_back.py")
 
 
 def test_a_server_that_cannot_be_started_is_named_and_one_that_can_is_started(vscode, tap):

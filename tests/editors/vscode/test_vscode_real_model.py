@@ -61,7 +61,9 @@ def test_the_default_model_makes_an_edit(vscode):
     vscode.press("Shift+ArrowDown", "Shift+ArrowDown", "Alt+i")
     vscode.quick_input().fill("add type hints")
     vscode.press("Enter")
-    wait_for(lambda: vscode.page.locator(".codelens-decoration", has_text="Accept all").count(), "the edit", 180, vscode.page)
+    wait_for(
+        lambda: vscode.page.locator(".codelens-decoration", has_text="Accept all").count(), "the edit", 180, vscode.page
+    )
     vscode.screenshot("real-edit")
     vscode.press("Alt+Shift+Y")
     vscode.page.locator(".tab.active.dirty").wait_for()

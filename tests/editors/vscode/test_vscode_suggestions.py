@@ -56,7 +56,9 @@ def test_typing_through_it_asks_nobody_and_never_hides_it(vscode, engine, tap):
     )
     vscode.type("return a +", delay_ms=60)
     vscode.page.wait_for_timeout(300)
-    seen, without = vscode.page.evaluate("() => { window.watching = false; return [window.frames_seen, window.frames_without] }")
+    seen, without = vscode.page.evaluate(
+        "() => { window.watching = false; return [window.frames_seen, window.frames_without] }"
+    )
     assert seen > 20
     assert without == 0, f"no ghost text in {without} of {seen} frames"
     assert " b" in vscode.ghost_text()
@@ -72,7 +74,9 @@ def test_accept_word_then_line_then_the_rest(vscode, engine, tap):
     vscode.press("Control+ArrowRight")
     wait_for(lambda: vscode.ghost_text().startswith(" a + b"), "the word taken", page=vscode.page)
     assert vscode.save() == ADD + "return"
-    told = wait_for(lambda: tap.params_of("$/unmask/didPartiallyAccept", start), "that a part was taken", page=vscode.page)
+    told = wait_for(
+        lambda: tap.params_of("$/unmask/didPartiallyAccept", start), "that a part was taken", page=vscode.page
+    )
     assert [params["acceptedLength"] for params in told] == [len("return")]
     vscode.wait_for_ghost_text("a + b")
     vscode.press("Control+Alt+ArrowRight")

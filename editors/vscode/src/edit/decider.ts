@@ -22,7 +22,7 @@ export class EditDecider {
     const pressed = this.sessions.zones.find(thread);
     const session = pressed?.session ?? this.sessions.active;
     const index = pressed?.index ?? session?.hunkAt(cursorLine());
-    if (!session || session.phase !== "deciding" || index === undefined || this.refuseStale(session)) {
+    if (session?.phase !== "deciding" || index === undefined || this.refuseStale(session)) {
       return;
     }
     session.decide(index, decision);

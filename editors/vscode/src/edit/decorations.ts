@@ -3,11 +3,14 @@
 import * as vscode from "vscode";
 import type { EditPreview } from "../protocol";
 import { splitLines } from "./lines";
-import { type EditSession, lastLine, touchedLines } from "./session";
+import { anchorLine, type EditSession, type Hunk, lastLine, touchedLines } from "./session";
 
 const color = (id: string): vscode.ThemeColor => new vscode.ThemeColor(id);
 const create = (options: vscode.DecorationRenderOptions): vscode.TextEditorDecorationType =>
-  vscode.window.createTextEditorDecorationType({ rangeBehavior: vscode.DecorationRangeBehavior.ClosedClosed, ...options });
+  vscode.window.createTextEditorDecorationType({
+    rangeBehavior: vscode.DecorationRangeBehavior.ClosedClosed,
+    ...options,
+  });
 
 /** A decoration for one line's start. */
 type Mark = vscode.DecorationOptions;
@@ -24,6 +27,7 @@ export class EditDecorations implements vscode.Disposable {
     overviewRulerColor: color("editorOverviewRuler.deletedForeground"),
   });
   private readonly decided = create({ isWholeLine: true, opacity: "0.5" });
+  private readonly note = create({ after: { margin: "0 0 0 3ch" } });
   private readonly hidden = create({ opacity: "0" });
   private readonly waiting = create({ opacity: "0.4" });
   private readonly settled = create({ before: { color: color("editor.foreground") } });
@@ -66,18 +70,18 @@ export class EditDecorations implements vscode.Disposable {
 
   /** Marks the lines that hunks take away, and what was decided. */
   showHunks(editor: vscode.TextEditor, session: EditSession): void {
-    const removed = session.hunks.filter(({ range, decision }) => !range.isEmpty && decision === "open");
-    const decided = session.hunks.filter(({ range, decision }) => !range.isEmpty && decision !== "open");
-    editor.setDecorations(this.removed, removed.map(({ range }) => lineRange(range.start.line, lastLine(range))));
+    const open = session.hunks.filter(({ decision }) => decision === "open");
+    const decided = session.hunks.filter(({ decision }) => decision !== "open");
+    editor.setDecorations(this.removed, removedLines(open));
+    editor.setDecorations(this.decided, removedLines(decided));
     editor.setDecorations(
-      this.decided,
+      this.note,
       decided.map(({ range, decision }) => ({
-        range: lineRange(range.start.line, lastLine(range)),
+        range: editor.document.lineAt(Math.min(anchorLine(range), editor.document.lineCount - 1)).range,
         renderOptions: {
           after: {
             contentText: decision === "accepted" ? "✓ change accepted" : "✗ change rejected",
             color: color(decision === "accepted" ? "charts.green" : "charts.red"),
-            margin: "0 0 0 3ch",
           },
         },
       })),
@@ -92,13 +96,14 @@ export class EditDecorations implements vscode.Disposable {
 
   clear(editor: vscode.TextEditor): void {
     this.clearPreview(editor);
-    for (const type of [this.scope, this.removed, this.decided]) {
+    for (const type of [this.scope, this.removed, this.decided, this.note]) {
       editor.setDecorations(type, []);
     }
   }
 
   dispose(): void {
-    for (const type of [this.scope, this.removed, this.decided, this.hidden, this.waiting, this.settled, this.unsettled]) {
+    const preview = [this.hidden, this.waiting, this.settled, this.unsettled];
+    for (const type of [this.scope, this.removed, this.decided, this.note, ...preview]) {
       type.dispose();
     }
   }
@@ -130,6 +135,10 @@ function surplus(rows: readonly Row[]): Surplus {
   const split = firstUnsettled < 0 ? rows.length : firstUnsettled;
   const text = ({ settled, unsettled }: Row): string => settled + unsettled;
   return { settled: rows.slice(0, split).map(text).join("\n"), unsettled: rows.slice(split).map(text).join("\n") };
+}
+
+function removedLines(hunks: readonly Hunk[]): vscode.Range[] {
+  return hunks.filter(({ range }) => !range.isEmpty).map(({ range }) => lineRange(range.start.line, lastLine(range)));
 }
 
 function lineRange(first: number, last: number): vscode.Range {

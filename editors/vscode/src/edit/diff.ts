@@ -15,7 +15,7 @@ export class EditDiff implements vscode.TextDocumentContentProvider, vscode.Disp
     this.subscriptions = [
       vscode.workspace.registerTextDocumentContentProvider(PROPOSED_SCHEME, this),
       sessions.onDidChange((session) => this.refresh(session)),
-      vscode.window.tabGroups.onDidChangeTabs(({ closed }) => closed.forEach((tab) => this.unfold(tab))),
+      vscode.window.tabGroups.onDidChangeTabs(({ closed }) => closed.map((tab) => this.unfold(tab))),
       this.changed,
     ];
   }

@@ -28,13 +28,17 @@ export class EditRunner {
       return;
     }
     if (request?.version !== undefined && request.version !== document.version) {
-      void vscode.window.showWarningMessage("Unmask: the text was changed since this action was offered. Choose it again.");
+      void vscode.window.showWarningMessage(
+        "Unmask: the text was changed since this action was offered. Choose it again.",
+      );
       return;
     }
     if (!(await this.mayReplace(this.sessions.of(document)))) {
       return;
     }
-    const wanted = request ? toRange(request.range) : (vscode.window.activeTextEditor?.selection ?? new vscode.Range(0, 0, 0, 0));
+    const wanted = request
+      ? toRange(request.range)
+      : (vscode.window.activeTextEditor?.selection ?? new vscode.Range(0, 0, 0, 0));
     const scope = request && !wanted.isEmpty ? given(wanted) : await this.scopeOf(document, wanted);
     const instruction = request?.instruction ?? (await this.askFor(document, scope));
     if (instruction) {
@@ -74,7 +78,11 @@ export class EditRunner {
     collapseSelection(session);
     this.sessions.put(session);
     try {
-      const answer = await this.server.execute<EditAnswer>("unmask.edit", this.params(session), session.cancellation.token);
+      const answer = await this.server.execute<EditAnswer>(
+        "unmask.edit",
+        this.params(session),
+        session.cancellation.token,
+      );
       if (session.cancellation.token.isCancellationRequested) {
         return;
       }
@@ -106,7 +114,10 @@ export class EditRunner {
     const text = session.original;
     return {
       uri: this.server.toUri(session.document.uri),
-      range: { start: { line: start.line, character: start.character }, end: { line: end.line, character: end.character } },
+      range: {
+        start: { line: start.line, character: start.character },
+        end: { line: end.line, character: end.character },
+      },
       instruction: session.instruction,
       version: session.document.version,
       apply: false,
@@ -140,7 +151,9 @@ export class EditRunner {
       const { version } = document;
       const instruction = await this.prompt.ask(promptTitle(scope), warm);
       if (instruction && version !== document.version) {
-        void vscode.window.showWarningMessage("Unmask: the text was changed while the instruction was typed. Start again.");
+        void vscode.window.showWarningMessage(
+          "Unmask: the text was changed while the instruction was typed. Start again.",
+        );
         return undefined;
       }
       return instruction;
@@ -154,11 +167,16 @@ export class EditRunner {
       return true;
     }
     if (present.phase !== "deciding") {
-      void vscode.window.showInformationMessage("Unmask: an edit of this file is being made. Wait for it or cancel it.");
+      void vscode.window.showInformationMessage(
+        "Unmask: an edit of this file is being made. Wait for it or cancel it.",
+      );
       return false;
     }
     const discard = "Reject it and go on";
-    const answer = await vscode.window.showWarningMessage("Unmask: an edit of this file waits for your decision.", discard);
+    const answer = await vscode.window.showWarningMessage(
+      "Unmask: an edit of this file waits for your decision.",
+      discard,
+    );
     if (answer === discard) {
       this.reject(present);
     }

@@ -126,7 +126,10 @@ export class EditSession {
 
   /** The whole document with every hunk that was not rejected. */
   proposedText(): string {
-    return applyChanges(this.document.getText(), this.hunks.filter(({ decision }) => decision !== "rejected"));
+    return applyChanges(
+      this.document.getText(),
+      this.hunks.filter(({ decision }) => decision !== "rejected"),
+    );
   }
 }
 
@@ -151,6 +154,11 @@ export function sizeOf(hunk: Hunk): { readonly removed: number; readonly added: 
 
 export function lastLine(range: vscode.Range): number {
   return range.end.character === 0 && range.end.line > range.start.line ? range.end.line - 1 : range.end.line;
+}
+
+/** The line that a hunk's new text is shown below: the last one that goes, or the one above an insertion. */
+export function anchorLine(range: vscode.Range): number {
+  return range.isEmpty ? Math.max(0, range.start.line - 1) : lastLine(range);
 }
 
 function endOf(document: vscode.TextDocument): vscode.Position {

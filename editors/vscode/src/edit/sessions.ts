@@ -33,7 +33,7 @@ export class EditSessions implements vscode.Disposable {
       vscode.languages.registerCodeLensProvider([{ scheme: "file" }, { scheme: "untitled" }], this.lenses),
       vscode.workspace.onDidChangeTextDocument((event) => this.follow(event)),
       vscode.workspace.onDidCloseTextDocument((document) => this.remove(this.of(document))),
-      vscode.window.onDidChangeVisibleTextEditors(() => this.sessions.forEach((session) => this.redraw(session))),
+      vscode.window.onDidChangeVisibleTextEditors(() => this.redrawAll()),
       vscode.window.onDidChangeActiveTextEditor(() => this.setContext()),
       this.decorations,
       this.lenses,
@@ -149,13 +149,21 @@ export class EditSessions implements vscode.Disposable {
     }
   }
 
+  private redrawAll(): void {
+    for (const session of this.sessions.values()) {
+      this.redraw(session);
+    }
+  }
+
   private drawPreview(session: EditSession): void {
     const preview = this.previews.get(session);
     if (!preview) {
       return;
     }
     if (session.isStale) {
-      editorsOf(session.document).forEach((editor) => this.decorations.clearPreview(editor));
+      for (const editor of editorsOf(session.document)) {
+        this.decorations.clearPreview(editor);
+      }
       this.zones.clearPreview(session);
       return;
     }
@@ -167,7 +175,9 @@ export class EditSessions implements vscode.Disposable {
   private clear(session: EditSession | undefined): void {
     if (session) {
       this.previews.delete(session);
-      editorsOf(session.document).forEach((editor) => this.decorations.clear(editor));
+      for (const editor of editorsOf(session.document)) {
+        this.decorations.clear(editor);
+      }
       this.zones.clear(session);
     }
   }

@@ -4,7 +4,7 @@
 import * as vscode from "vscode";
 import type { Surplus } from "./decorations";
 import { contentLines } from "./lines";
-import { type EditSession, type Hunk, lastLine, sizeOf } from "./session";
+import { anchorLine, type EditSession, type Hunk, sizeOf } from "./session";
 
 export const CONTROLLER = "unmask.hunks";
 const PREVIEW_INTERVAL_MS = 150;
@@ -31,7 +31,8 @@ export class Zones implements vscode.Disposable {
     this.clearPreview(session);
     for (const [index, hunk] of session.hunks.entries()) {
       const present = this.shown.find((each) => each.session === session && each.index === index);
-      const thread = present?.thread ?? this.create(session.document.uri, anchor(hunk.range), body(session, hunk), describe(hunk));
+      const thread =
+        present?.thread ?? this.create(session.document.uri, anchor(hunk.range), body(session, hunk), describe(hunk));
       if (!present) {
         this.shown.push({ thread, session, index });
       }
@@ -94,7 +95,12 @@ export class Zones implements vscode.Disposable {
     this.controller.dispose();
   }
 
-  private create(uri: vscode.Uri, range: vscode.Range, text: vscode.MarkdownString, author: string): vscode.CommentThread {
+  private create(
+    uri: vscode.Uri,
+    range: vscode.Range,
+    text: vscode.MarkdownString,
+    author: string,
+  ): vscode.CommentThread {
     const comment = { body: text, mode: vscode.CommentMode.Preview, author: { name: author } };
     const thread = this.controller.createCommentThread(uri, range, [comment]);
     thread.canReply = false;
@@ -104,9 +110,8 @@ export class Zones implements vscode.Disposable {
   }
 }
 
-/** The line below which a zone opens: the last one that goes, or the one above an insertion. */
 function anchor(range: vscode.Range): vscode.Range {
-  const line = range.isEmpty ? Math.max(0, range.start.line - 1) : lastLine(range);
+  const line = anchorLine(range);
   return new vscode.Range(line, 0, line, 0);
 }
 

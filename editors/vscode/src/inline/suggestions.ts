@@ -54,7 +54,8 @@ export class Suggestions implements vscode.Disposable {
     token: vscode.CancellationToken,
     next: Next,
   ): Promise<Items | undefined> => {
-    const isTyping = context.triggerKind === vscode.InlineCompletionTriggerKind.Automatic && !context.selectedCompletionInfo;
+    const isTyping =
+      context.triggerKind === vscode.InlineCompletionTriggerKind.Automatic && !context.selectedCompletionInfo;
     const rest = isTyping ? this.restAt(document, position) : undefined;
     if (rest && this.kept) {
       return [toItem(document, rest, this.kept.command)];
@@ -111,7 +112,11 @@ export class Suggestions implements vscode.Disposable {
 
   private see(kept: Kept): void {
     const editor = vscode.window.activeTextEditor;
-    if (this.kept === kept && editor?.document === kept.document && this.restAt(kept.document, editor.selection.active)) {
+    if (
+      this.kept === kept &&
+      editor?.document === kept.document &&
+      this.restAt(kept.document, editor.selection.active)
+    ) {
       kept.seen = true;
       this.tell(DID_SHOW, kept, {});
     }
@@ -171,7 +176,11 @@ export class Suggestions implements vscode.Disposable {
   }
 }
 
-function toItem(document: vscode.TextDocument, rest: Rest, command: vscode.Command | undefined): vscode.InlineCompletionItem {
+function toItem(
+  document: vscode.TextDocument,
+  rest: Rest,
+  command: vscode.Command | undefined,
+): vscode.InlineCompletionItem {
   const range = new vscode.Range(document.positionAt(rest.start), document.positionAt(rest.end));
   return new vscode.InlineCompletionItem(rest.insertText, range, command);
 }
@@ -191,5 +200,7 @@ function commonLength(kept: Kept, text: string): number {
 
 /** Whether a change inserted a piece of text at once, and not one key with the closer that the editor added. */
 function isPiece(changes: readonly vscode.TextDocumentContentChangeEvent[]): boolean {
-  return changes.some(({ text }) => text.length > 1 && !/^[([{"'`<][)\]}"'`>]$/.test(text) && !/^\r?\n[ \t]*$/.test(text));
+  return changes.some(
+    ({ text }) => text.length > 1 && !/^[([{"'`<][)\]}"'`>]$/.test(text) && !/^\r?\n[ \t]*$/.test(text),
+  );
 }

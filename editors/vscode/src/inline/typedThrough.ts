@@ -34,7 +34,11 @@ export function typedThrough(given: Given, text: string, cursor: number): Rest |
   const right = text.slice(cursor, end);
   const isClosers = /^[)\]}>"'`]*$/.test(right) && isSubsequence(right, given.insertText.slice(typed.length));
   const same = given.text.slice(given.start, given.end);
-  if (!given.insertText.startsWith(typed) || given.insertText.length === typed.length || !(isClosers || right === same)) {
+  if (
+    !given.insertText.startsWith(typed) ||
+    given.insertText.length === typed.length ||
+    !(isClosers || right === same)
+  ) {
     return undefined;
   }
   const lineStart = Math.max(typed.lastIndexOf("\n"), typed.lastIndexOf("\r")) + 1;

@@ -1,54 +1,16 @@
 // The language server's process and the client connected to it, from start to restart to stop.
 
 import { homedir } from "node:os";
-import { createInterface } from "node:readline";
-import type { Readable } from "node:stream";
 import * as vscode from "vscode";
-import {
-  type ClientCapabilities,
-  ExecuteCommandRequest,
-  type FeatureState,
-  LanguageClient,
-  type LanguageClientOptions,
-  type Middleware,
-  RevealOutputChannelOn,
-  State,
-  type StaticFeature,
-} from "vscode-languageclient/node";
+import { ExecuteCommandRequest, LanguageClient, type Middleware, State } from "vscode-languageclient/node";
 import type { RedactingLog } from "../log";
-import { type EditPreview, PREVIEW_NOTIFICATION, type Status, STATUS_NOTIFICATION } from "../protocol";
-import { locateServer, type ServerCommand, WrongServerSetting } from "./locate";
+import { type EditPreview, PREVIEW_NOTIFICATION, STATUS_NOTIFICATION, type Status } from "../protocol";
+import { clientOptions, EditPromptFeature } from "./clientOptions";
 import { offerEnvironment } from "./environment";
-import { serverSettings } from "./settings";
+import { locateServer, type ServerCommand, WrongServerSetting } from "./locate";
 import type { TokenStore } from "./token";
 
-const SELECTOR = [{ scheme: "file" }, { scheme: "untitled" }, { scheme: "vscode-notebook-cell" }];
 const STARTING: Status = { kind: "Busy", reason: "starting", message: "Starting.", model: "", latencyMs: 0 };
-
-/** Copies the server's own log, each line at its level. */
-function logLines(stream: Readable, log: vscode.LogOutputChannel): void {
-  createInterface({ input: stream }).on("line", (line) => {
-    const level = / (DEBUG|INFO|WARNING|ERROR) /.exec(line)?.[1];
-    const write = level === "ERROR" ? log.error : level === "WARNING" ? log.warn : level === "DEBUG" ? log.debug : log.info;
-    write.call(log, line);
-  });
-}
-
-/** Tells the server that code actions may carry `unmask.client.edit`, which asks for an instruction. */
-class EditPromptFeature implements StaticFeature {
-  fillClientCapabilities(capabilities: ClientCapabilities): void {
-    const experimental = (capabilities.experimental ?? {}) as Record<string, unknown>;
-    capabilities.experimental = { ...experimental, unmask: { editPrompt: true } };
-  }
-
-  initialize(): void {}
-
-  getState(): FeatureState {
-    return { kind: "static" };
-  }
-
-  clear(): void {}
-}
 
 export class Connection implements vscode.Disposable {
   private client: LanguageClient | undefined;
@@ -156,13 +118,19 @@ export class Connection implements vscode.Disposable {
       "unmask",
       "Unmask",
       { command: server.command, args: [...server.args], options },
-      this.clientOptions(token),
+      clientOptions({
+        token,
+        tokens: this.tokens,
+        log: this.log,
+        middleware: this.middleware,
+        refreshSettings: () => this.refreshSettings(),
+        onEnd: (times, again) => this.reportEnd(times, again),
+      }),
     );
     client.registerFeature(new EditPromptFeature());
     this.listeners = [
       client.onNotification(STATUS_NOTIFICATION, (status: Status) => this.statusEmitter.fire(status)),
       client.onNotification(PREVIEW_NOTIFICATION, (preview: EditPreview) => this.previewEmitter.fire(preview)),
-      client.onDidChangeState(({ newState }) => newState === State.Stopped && client === this.client && this.reportStop()),
     ];
     this.client = client;
     try {
@@ -190,7 +158,10 @@ export class Connection implements vscode.Disposable {
       });
       return undefined;
     }
-    this.fail("no_server", "No language server was found. Restart Unmask to install one, or set unmask.server.command.");
+    this.fail(
+      "no_server",
+      "No language server was found. Restart Unmask to install one, or set unmask.server.command.",
+    );
     void this.offerInstallation();
     return undefined;
   }
@@ -199,33 +170,6 @@ export class Connection implements vscode.Disposable {
     if (await offerEnvironment(this.storage, this.log)) {
       await this.restart();
     }
-  }
-
-  private clientOptions(token: string | undefined): LanguageClientOptions {
-    return {
-      documentSelector: SELECTOR,
-      outputChannel: this.log,
-      traceOutputChannel: this.log,
-      // What else could come on stdout than the protocol is sent to stderr by the server.
-      stdioOptions: { stdout: () => undefined, stderr: (stream, log) => logLines(stream, log) },
-      revealOutputChannelOn: RevealOutputChannelOn.Never,
-      initializationOptions: serverSettings(token),
-      middleware: {
-        ...this.middleware,
-        workspace: {
-          ...this.middleware.workspace,
-          // The server fetches its settings: they are never pushed, so that only one place puts them together.
-          didChangeConfiguration: () => this.refreshSettings(),
-          configuration: async (params, cancel, next) => {
-            const current = await this.tokens.get();
-            const answers = await next(params, cancel);
-            return Array.isArray(answers)
-              ? answers.map((answer, index) => (params.items[index]?.section === "unmask" ? serverSettings(current) : answer))
-              : answers;
-          },
-        },
-      },
-    };
   }
 
   private async stopClient(): Promise<void> {
@@ -242,8 +186,14 @@ export class Connection implements vscode.Disposable {
     }
   }
 
-  private reportStop(): void {
-    this.fail("server_stopped", "The language server ended. It is started again; the log says why it ended.");
+  private reportEnd(times: number, again: boolean): void {
+    if (again) {
+      this.fail("server_stopped", "The language server ended and is started again. The log says why it ended.");
+      return;
+    }
+    const message = `The language server ended ${times} times. The log says why; the menu can start it again.`;
+    this.fail("server_stopped", message);
+    void vscode.window.showErrorMessage(`Unmask: ${message}`, "Show log").then((answer) => answer && this.log.show());
   }
 
   private fail(reason: string, message: string): void {

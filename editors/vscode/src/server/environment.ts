@@ -40,7 +40,9 @@ export async function offerEnvironment(storage: vscode.Uri, log: RedactingLog): 
 async function createEnvironment(storage: vscode.Uri, packageName: string, log: RedactingLog): Promise<boolean> {
   const python = await findPython();
   if (!python) {
-    void vscode.window.showErrorMessage("Unmask needs Python 3.11 to 3.13, and none is on PATH. Install one and try again.");
+    void vscode.window.showErrorMessage(
+      "Unmask needs Python 3.11 to 3.13, and none is on PATH. Install one and try again.",
+    );
     return false;
   }
   const folder = join(storage.fsPath, "environment");
@@ -61,7 +63,11 @@ async function createEnvironment(storage: vscode.Uri, packageName: string, log: 
       await vscode.workspace.fs.createDirectory(storage);
       await step("creating the environment", python, ["-m", "venv", "--clear", folder]);
       await step(`installing ${packageName}`, environmentPython(storage), [
-        "-m", "pip", "--disable-pip-version-check", "install", packageName,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        packageName,
       ]);
       return true;
     } catch (error) {

@@ -63,20 +63,25 @@ async function fromSetting(command: readonly string[]): Promise<ServerCommand> {
   }
   const found = isAbsolute(program) ? ((await isExecutable(program)) ? program : undefined) : await findOnPath(program);
   if (!found) {
-    throw new WrongServerSetting(`unmask.server.command starts with ${program}, which is not a program that can be run.`);
+    throw new WrongServerSetting(
+      `unmask.server.command starts with ${program}, which is not a program that can be run.`,
+    );
   }
   return { command: found, args, origin: "unmask.server.command" };
 }
 
 /** Why a Python cannot run the server; undefined if it can. */
 export async function whyNotUsable(python: string): Promise<string | undefined> {
-  const probe = "import importlib.util as u, sys; sys.exit(0 if u.find_spec('lsp_server') and u.find_spec('pygls') else 3)";
+  const probe =
+    "import importlib.util as u, sys; sys.exit(0 if u.find_spec('lsp_server') and u.find_spec('pygls') else 3)";
   try {
     const { code, stderr } = await run(python, ["-P", "-c", probe], { timeoutMs: PROBE_TIMEOUT_MS });
     if (code === 0) {
       return undefined;
     }
-    return code === 3 ? "Unmask is not installed in it." : `it is older than Python 3.11 or broken. ${lastLine(stderr)}`;
+    return code === 3
+      ? "Unmask is not installed in it."
+      : `it is older than Python 3.11 or broken. ${lastLine(stderr)}`;
   } catch (error) {
     return `it cannot be run: ${error instanceof Error ? error.message : String(error)}`;
   }
@@ -103,13 +108,12 @@ async function selectedInterpreter(): Promise<string | undefined> {
 }
 
 export async function findOnPath(name: string): Promise<string | undefined> {
-  const endings = process.platform === "win32" ? (process.env["PATHEXT"] ?? ".EXE;.CMD").split(";") : [""];
+  // Scripts (.cmd) would need a shell; pip installs programs.
+  const ending = process.platform === "win32" && !name.toLowerCase().endsWith(".exe") ? ".exe" : "";
   for (const folder of (process.env["PATH"] ?? "").split(delimiter)) {
-    for (const ending of endings) {
-      const path = join(folder, name + ending);
-      if (isAbsolute(path) && (await isExecutable(path))) {
-        return path;
-      }
+    const path = join(folder, name + ending);
+    if (isAbsolute(path) && (await isExecutable(path))) {
+      return path;
     }
   }
   return undefined;

@@ -14,7 +14,9 @@ const separator = (label: string): Entry => ({ label, kind: vscode.QuickPickItem
 const action = (label: string, run: string, description = ""): Entry => ({ label, run, description });
 
 export async function showMenu(server: Connection, shown: Status | undefined): Promise<void> {
-  const full = server.isRunning ? await server.execute<FullStatus>("unmask.status", {}).catch(() => undefined) : undefined;
+  const full = server.isRunning
+    ? await server.execute<FullStatus>("unmask.status", {}).catch(() => undefined)
+    : undefined;
   const status = full ?? shown;
   const chosen = await vscode.window.showQuickPick(entries(server, status, full), {
     title: status ? `Unmask: ${status.message}` : "Unmask",
@@ -29,7 +31,9 @@ export async function showMenu(server: Connection, shown: Status | undefined): P
 function entries(server: Connection, status: Status | undefined, full: FullStatus | undefined): Entry[] {
   const running = server.isRunning;
   const toggle = full?.enabled === false ? "$(play) Switch suggestions on" : "$(circle-slash) Switch suggestions off";
-  const why = full?.lastReason ? [action("$(question) Why did no suggestion come?", "unmask.client.why", explainReason(full.lastReason))] : [];
+  const why = full?.lastReason
+    ? [action("$(question) Why did no suggestion come?", "unmask.client.why", explainReason(full.lastReason))]
+    : [];
   return [
     ...(lacksToken(status) ? [action("$(key) Set the engine's token…", "unmask.client.setToken")] : []),
     ...(running ? [action(toggle, "unmask.client.toggle")] : []),

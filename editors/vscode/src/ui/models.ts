@@ -23,7 +23,9 @@ export async function chooseModel(server: Connection): Promise<void> {
   }
   const settings = vscode.workspace.getConfiguration("unmask.engine");
   const present = settings.get(task.setting, "");
-  const name = server.knows(LIST) ? await pick(server, present, task.task, task.label) : await typeName(present, task.label);
+  const name = server.knows(LIST)
+    ? await pick(server, present, task.task, task.label)
+    : await typeName(present, task.label);
   if (name !== undefined && name !== present) {
     await settings.update(task.setting, name || undefined, vscode.ConfigurationTarget.Global);
   }
@@ -62,7 +64,8 @@ function formatParameters(parameters: number | string): string {
 async function typeName(present: string, label: string): Promise<string | undefined> {
   const answer = await vscode.window.showInputBox({
     title: `Unmask: model for ${label.toLowerCase()}`,
-    prompt: "A name that `unmask models` lists, or the path of a folder with a checkpoint. Empty: the engine's default.",
+    prompt:
+      "A name that `unmask models` lists, or the path of a folder with a checkpoint. Empty: the engine's default.",
     value: present,
   });
   return answer?.trim();

@@ -30,5 +30,7 @@ export function explainReason(reason: string): string {
   if (reason.startsWith("engine_")) {
     return `The engine could not answer: ${words.slice("engine ".length)}.`;
   }
-  return reason.startsWith("empty_") ? `The model gave no text (${words.slice("empty ".length)}).` : `Dropped: ${words}.`;
+  return reason.startsWith("empty_")
+    ? `The model gave no text (${words.slice("empty ".length)}).`
+    : `Dropped: ${words}.`;
 }

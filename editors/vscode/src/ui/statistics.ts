@@ -42,7 +42,10 @@ export async function showWhy(server: Connection, statistics: Statistics): Promi
 function describe(status: FullStatus, origin: string | undefined): string {
   const reasons = Object.entries(status.reasons).sort(([, a], [, b]) => b - a);
   const rows = reasons.map(([reason, count]) => `| ${count} | ${explainReason(reason)} |`);
-  const table = rows.length > 0 ? ["| times | why no suggestion came |", "| ---: | --- |", ...rows] : ["Every request brought a suggestion."];
+  const table =
+    rows.length > 0
+      ? ["| times | why no suggestion came |", "| ---: | --- |", ...rows]
+      : ["Every request brought a suggestion."];
   return [
     "# Unmask: statistics of this session",
     "",
