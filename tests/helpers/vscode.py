@@ -89,11 +89,11 @@ class VsCode:
         self._settings = {name: value for name, value in {**self._settings, **changed}.items() if value is not None}
         write_settings(self.data, self._settings)
 
-    def bind(self, key: str, command: str, arguments: Any) -> None:
-        """Bind a key of the user's."""
-        path = self.data / "User" / "keybindings.json"
-        path.write_text(json.dumps([{"key": key, "command": command, "args": arguments}]))
-        self.page.wait_for_timeout(500)  # the editor watches the file
+    def bind(self, *keys: dict[str, Any]) -> None:
+        """Bind keys of the user's: ``{key, command, args}``. The window is loaded anew, which reads them."""
+        (self.data / "User" / "keybindings.json").write_text(json.dumps(keys))
+        self.page.reload()
+        self.page.locator(".monaco-workbench").wait_for(timeout=60_000)
 
     # --- files and commands ------------------------------------------------------------------------------------------
 
@@ -199,6 +199,7 @@ class VsCode:
         """Write a picture into the artefacts."""
         self._artefacts.mkdir(parents=True, exist_ok=True)
         path = self._artefacts / f"{name}.png"
+        self.page.wait_for_timeout(300)  # things slide in
         self.page.screenshot(path=path, **({"clip": clip} if clip else {}))
         return path
 
