@@ -68,9 +68,26 @@ def _qwen_fim(request: CompletionRequest, layout: str) -> Prompt:
     """Qwen2.5-Coder's fill-in-the-middle tokens in one of three layouts (decoding.md section 4).
 
     ``suffix_first`` starts the middle with the prefix itself: a typed character then costs only its own token.
+    Snippets of other files stand before it all, as in the repositories that the model was trained on.
     """
-    head = render_snippets(request.snippets, request.language)
-    prefix, suffix = Text(head + request.prefix), Text(request.suffix)
+    return (*_qwen_repository(request), *_qwen_file(request, layout))
+
+
+def _qwen_repository(request: CompletionRequest) -> Prompt:
+    """Other files in Qwen2.5-Coder's repository format; nothing at all without snippets.
+
+    In append order, so that a snippet that is added keeps the ones before it in the prefix cache.
+    """
+    if not request.snippets:
+        return ()
+    parts: list[Part] = [Special("<|repo_name|>"), Text(f"{request.repository or 'repository'}\n")]
+    for snippet in request.snippets:
+        parts += [Special("<|file_sep|>"), Text(f"{snippet.path}\n{snippet.text.rstrip()}\n")]
+    return (*parts, Special("<|file_sep|>"), Text(f"{request.path}\n"))
+
+
+def _qwen_file(request: CompletionRequest, layout: str) -> Prompt:
+    prefix, suffix = Text(request.prefix), Text(request.suffix)
     before, after, middle = Special("<|fim_prefix|>"), Special("<|fim_suffix|>"), Special("<|fim_middle|>")
     match layout:
         case "prefix_suffix_middle":

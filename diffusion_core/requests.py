@@ -15,8 +15,11 @@ from typing import Protocol
 from diffusion_core.errors import InvalidRequest
 
 MAX_INSTRUCTION_CHARACTERS = 10_000
+# Stands in a warm-up for an instruction of which nothing is known yet.
+UNKNOWN_INSTRUCTION = "…"
 MAX_TOKENS_LIMIT = 8192
 MAX_SNIPPETS = 64
+MAX_ALTERNATIVES = 8
 
 
 class Policy(StrEnum):
@@ -107,13 +110,17 @@ class CompletionRequest:
     ``last_suggestion`` is the text that was expected to follow ``prefix`` (an earlier suggestion's tail); it is
     only a draft and never changes the answer of a verified policy. ``max_tokens`` 0 means the engine's default;
     ``deadline_ms`` 0 means none. ``model`` empty means the engine's default for the task.
+    ``repository`` names the project the ``snippets`` are from. ``num_alternatives`` asks for other answers besides the
+    best one; they cost time of their own.
     """
 
     prefix: str
     suffix: str = ""
     language: str = ""
     path: str = ""
+    repository: str = ""
     snippets: tuple[Snippet, ...] = ()
+    num_alternatives: int = 0
     last_suggestion: str = ""
     single_line: bool = False
     stop_at_scope: bool = True
@@ -126,6 +133,10 @@ class CompletionRequest:
 
     def __post_init__(self) -> None:
         _check_limits(self.max_tokens, self.deadline_ms, self.snippets)
+        _check(
+            0 <= self.num_alternatives <= MAX_ALTERNATIVES,
+            f"num_alternatives is {self.num_alternatives}: allowed is 0 to {MAX_ALTERNATIVES}",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +174,11 @@ def _check_limits(max_tokens: int, deadline_ms: int, snippets: tuple[Snippet, ..
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmRequest:
-    """Compute and keep the prompt of a request that is expected soon; no text is made."""
+    """Compute and keep the prompt of a request that is expected soon; no text is made.
+
+    The instruction of an ``edit`` may still be being typed (:data:`UNKNOWN_INSTRUCTION`: nothing of it is known): the
+    prompt is computed up to its end and no further.
+    """
 
     completion: CompletionRequest | None = None
     edit: EditRequest | None = None
@@ -188,6 +203,8 @@ class Result:
 
     ``num_prompt_tokens`` = ``num_reused_tokens`` (taken from the prefix cache) + ``num_computed_tokens``.
     ``notice`` is a remark for the user, for instance that a smaller model stood in for the one asked for.
+    ``alternatives`` are other texts, the most probable first, all different from ``text`` and from each other; the
+    figures do not count them.
     """
 
     id: str
@@ -202,6 +219,7 @@ class Result:
     model: str = ""
     policy: str = ""
     notice: str = ""
+    alternatives: tuple[str, ...] = ()
 
     @property
     def tokens_per_forward(self) -> float:

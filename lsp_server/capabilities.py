@@ -11,12 +11,21 @@ from typing import Any
 EDIT = "unmask.edit"
 ACCEPT_EDIT = "unmask.acceptEdit"
 REJECT_EDIT = "unmask.rejectEdit"
+EDIT_SCOPE = "unmask.editScope"
+WARM_EDIT = "unmask.warmEdit"
+LIST_MODELS = "unmask.listModels"
 STATUS = "unmask.status"
 RESTART_ENGINE = "unmask.restartEngine"
 TOGGLE = "unmask.toggle"
 ACCEPTED = "unmask.accepted"
-COMMANDS = (STATUS, RESTART_ENGINE, TOGGLE, ACCEPTED, EDIT, ACCEPT_EDIT, REJECT_EDIT)
+# Commands of the client's own that our code actions carry.
+CLIENT_EDIT = "unmask.client.edit"
+COMMANDS = (
+    STATUS, RESTART_ENGINE, TOGGLE, ACCEPTED, LIST_MODELS, EDIT, ACCEPT_EDIT, REJECT_EDIT, EDIT_SCOPE, WARM_EDIT,
+)  # fmt: skip
 
+CODE_ACTION_KINDS = ("quickfix", "refactor.rewrite")
+ALL_NOTEBOOKS = "*"
 COMPLETION_TRIGGERS = (" ", ".", "(", "[", "{", ",", "=", ":", "/")
 ENCODINGS = ("utf-8", "utf-16", "utf-32")
 DEFAULT_ENCODING = "utf-16"
@@ -33,11 +42,14 @@ def server_capabilities(client: Mapping[str, Any]) -> dict[str, Any]:
     encoding = next((encoding for encoding in wanted if encoding in ENCODINGS), DEFAULT_ENCODING)
     capabilities: dict[str, Any] = {
         "positionEncoding": encoding,
-        "textDocumentSync": {"openClose": True, "change": INCREMENTAL, "save": False},
+        "textDocumentSync": {"openClose": True, "change": INCREMENTAL, "save": True},
         "executeCommandProvider": {"commands": list(COMMANDS)},
         "inlineCompletionProvider": {},
+        "codeActionProvider": {"codeActionKinds": list(CODE_ACTION_KINDS), "resolveProvider": False},
         "workspace": {"workspaceFolders": {"supported": True, "changeNotifications": True}, "fileOperations": {}},
     }
+    if client.get("notebookDocument") is not None:
+        capabilities["notebookDocumentSync"] = {"notebookSelector": [{"notebook": ALL_NOTEBOOKS}], "save": False}
     if (client.get("textDocument") or {}).get("inlineCompletion") is None:
         capabilities["completionProvider"] = {
             "triggerCharacters": list(COMPLETION_TRIGGERS),

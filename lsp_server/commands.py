@@ -1,4 +1,4 @@
-"""Adds ``unmask lsp`` to the command line."""
+"""Adds ``unmask lsp`` and ``unmask stats`` to the command line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from lsp_server.stats import command as stats
 
 
 class LogLevel(StrEnum):
@@ -19,7 +21,8 @@ class LogLevel(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
+    stats.register(app)
 
     @app.command()
     def lsp(

@@ -30,7 +30,7 @@ from diffusion_core.version import package_version
 from lsp_server.capabilities import EDIT, STATUS
 from lsp_server.demo_figures import Figures, read_figures
 from lsp_server.edit_preview import PREVIEW_METHOD
-from lsp_server.features.lifecycle import as_plain
+from lsp_server.plain import as_plain
 from lsp_server.positions import Encoding
 from lsp_server.reporting import Kind
 from lsp_server.status_board import STATUS_METHOD

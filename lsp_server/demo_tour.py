@@ -67,7 +67,8 @@ class Tour:
             "model": config.engine.model,
             "editModel": config.engine.edit_model,
         }
-        return {"engine": engine, "completion": {"deadlineMs": GHOST_DEADLINE_MS}}
+        # What the demonstration suggests is nothing that its user took or left.
+        return {"engine": engine, "completion": {"deadlineMs": GHOST_DEADLINE_MS}, "stats": {"enabled": False}}
 
     async def _wait_for_engine(self, editor: DemoEditor) -> None:
         begin = time.monotonic()

@@ -26,15 +26,20 @@ class State(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class EditCommand:
-    """The argument of ``unmask.edit``. ``version`` None means the present one."""
+    """The argument of ``unmask.edit``. ``version`` None means the present one.
+
+    ``refine`` names an edit that waits for a decision: its text is edited further. Its place is known, so ``range``
+    may then be None.
+    """
 
     uri: str
-    range: Range
+    range: Range | None
     instruction: str
     edit_id: str
     version: int | None = None
     original_sha256: str = ""
     apply: bool = True
+    refine: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,13 +17,13 @@ MIN_INTERVAL_S = 1 / 15
 
 
 class Preview:
-    """The preview of one edit of ``snapshot``."""
+    """The preview of one edit of ``snapshot``; the text is shown in the indentation of ``pattern``."""
 
-    def __init__(self, notify: Notify, edit_id: str, snapshot: Snapshot, selection: str) -> None:
+    def __init__(self, notify: Notify, edit_id: str, snapshot: Snapshot, pattern: str) -> None:
         self._notify = notify
         self._edit_id = edit_id
         self._snapshot = snapshot
-        self._selection = selection
+        self._pattern = pattern
         self._last_sent_s = 0.0
 
     def show(self, frame: PreviewFrame) -> None:
@@ -31,13 +31,13 @@ class Preview:
         now = time.monotonic()
         if now - self._last_sent_s >= MIN_INTERVAL_S:
             self._last_sent_s = now
-            whole = restore_indentation(self._selection, frame.settled + frame.unsettled)
-            split = len(restore_indentation(self._selection, frame.settled))
+            whole = restore_indentation(self._pattern, frame.settled + frame.unsettled)
+            split = len(restore_indentation(self._pattern, frame.settled))
             self._send(whole[:split], whole[split:], done=False)
 
     def finish(self, text: str) -> None:
         """Send the last frame: the final text, or nothing if there is none."""
-        self._send(restore_indentation(self._selection, text), "", done=True)
+        self._send(restore_indentation(self._pattern, text), "", done=True)
 
     def _send(self, settled: str, unsettled: str, *, done: bool) -> None:
         self._notify(

@@ -31,6 +31,7 @@ class EngineRun:
 
     query: Query
     task: asyncio.Task[Result]
+    num_asked: int = 1
     num_waiters: int = 0
     grace: asyncio.TimerHandle | None = field(default=None, repr=False)
 
@@ -53,21 +54,28 @@ class InFlight:
         if turn != self._turn:
             raise Superseded
 
-    def joinable(self, query: Query) -> EngineRun | None:
-        """The present run if its answer may still fit the query."""
+    @property
+    def is_idle(self) -> bool:
+        """Whether the engine works on none of our completions."""
+        return self._run is None or self._run.task.done()
+
+    def joinable(self, query: Query, num_wanted: int = 1) -> EngineRun | None:
+        """The present run if its answer may still fit the query, and has as many texts as are wanted."""
         run = self._run
-        if run is None or run.task.done() or typed_since(run.query, query, MAX_JOIN_TYPED) is None:
+        if run is None or run.task.done() or run.num_asked < num_wanted:
+            return None
+        if typed_since(run.query, query, MAX_JOIN_TYPED) is None:
             return None
         return run
 
-    def start(self, query: Query, work: Callable[[], Awaitable[Result]]) -> EngineRun:
-        """Begin new work; the older one is cancelled."""
+    def start(self, query: Query, work: Callable[[], Awaitable[Result]], num_asked: int = 1) -> EngineRun:
+        """Begin new work, on ``num_asked`` texts; the older one is cancelled."""
         self.cancel()
 
         async def run_work() -> Result:
             return await work()
 
-        run = EngineRun(query, asyncio.create_task(run_work()))
+        run = EngineRun(query, asyncio.create_task(run_work()), num_asked)
         run.task.add_done_callback(_retrieve)
         self._run = run
         return run

@@ -7,12 +7,19 @@ import logging
 from threading import Event
 from typing import Any, BinaryIO
 
-from lsprotocol.types import MessageType, ShowMessageParams, TextDocumentSyncKind
+from lsprotocol.types import (
+    MessageType,
+    NotebookDocumentFilterWithNotebook,
+    NotebookDocumentSyncOptions,
+    ShowMessageParams,
+    TextDocumentSyncKind,
+)
 from pygls.exceptions import FeatureRequestError, JsonRpcInternalError
 from pygls.io_ import StdinAsyncReader, StdoutWriter, run_async
 from pygls.lsp.server import LanguageServer
 from pygls.protocol import default_converter
 
+from lsp_server.capabilities import ALL_NOTEBOOKS
 from lsp_server.completer import Completer
 from lsp_server.editor import Editor
 from lsp_server.engine_link import Connect, connect_lazily
@@ -33,6 +40,9 @@ class UnmaskServer(LanguageServer):
             "unmask",
             version,
             text_document_sync_kind=TextDocumentSyncKind.Incremental,
+            notebook_document_sync=NotebookDocumentSyncOptions(
+                notebook_selector=[NotebookDocumentFilterWithNotebook(notebook=ALL_NOTEBOOKS)], save=False
+            ),
             protocol_cls=UnmaskProtocol,
             converter_factory=default_converter,
             max_workers=1,
@@ -75,6 +85,7 @@ class UnmaskServer(LanguageServer):
         """Release what the session owns; more than once does no harm."""
         if self._session is not None:
             self.completer.aclose()
+            self.editor.stop_warm_up()
             await self._session.aclose()
 
     def report_server_error(self, error: Exception, source: Any) -> None:
@@ -119,10 +130,10 @@ def create_server(
     connect: Connect = connect_lazily, *, version: str = "0", answered: int | str | None = None
 ) -> UnmaskServer:
     """A server with all features; the request with the id ``answered`` has its answer already."""
-    from lsp_server.features import commands, documents, edit, lifecycle
+    from lsp_server.features import commands, documents, edit, lifecycle, notebooks, shown, watched_files
 
     server = UnmaskServer(connect, version)
     server.protocol.answered = answered
-    for register in (lifecycle.register, documents.register, commands.register, edit.register):
-        register(server)
+    for part in (lifecycle, documents, notebooks, commands, edit, shown, watched_files):
+        part.register(server)
     return server

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lsprotocol.types import ClientCapabilities
 
+from lsp_server.context.collector import ContextCollector
+from lsp_server.context.ignore import IgnoreRules
+from lsp_server.context.watching import FolderWatch
 from lsp_server.debounce import Debounce
 from lsp_server.engine_link import Connect, EngineLink
 from lsp_server.in_flight import InFlight
 from lsp_server.logs import set_level
+from lsp_server.notebooks import Notebooks
+from lsp_server.plain import as_plain
 from lsp_server.positions import Encoding
 from lsp_server.settings import Problem, Settings, client_config, read_settings
 from lsp_server.snapshot import Point, Snapshot
+from lsp_server.stats.recorder import Recorder
+from lsp_server.stats.store import Store, default_path
 from lsp_server.status_board import Notify, StatusBoard
 from lsp_server.suggestions import SuggestionStore
+from lsp_server.syntax import Trees
 from lsp_server.text_sync import Document
+
+if TYPE_CHECKING:
+    from lsp_server.completer import Suggestion
 
 MAX_SHOWN = 32
 
@@ -32,19 +45,34 @@ class ClientFacts:
     has_configuration: bool
     has_configuration_registration: bool
     has_progress: bool
+    has_file_watching: bool
+    has_code_action_literals: bool
+    has_edit_prompt: bool  # ours: it runs unmask.client.edit, with a prompt and a preview of its own
 
     @staticmethod
     def of(capabilities: ClientCapabilities) -> ClientFacts:
         """The facts we use."""
         document, workspace, window = capabilities.text_document, capabilities.workspace, capabilities.window
+        action = document.code_action if document else None
+        watching = workspace.did_change_watched_files if workspace else None
         registration = workspace.did_change_configuration if workspace else None
         return ClientFacts(
             has_inline_completion=bool(document and document.inline_completion is not None),
             has_apply_edit=bool(workspace and workspace.apply_edit),
             has_configuration=bool(workspace and workspace.configuration),
             has_configuration_registration=bool(registration and registration.dynamic_registration),
+            has_file_watching=bool(watching and watching.dynamic_registration),
             has_progress=bool(window and window.work_done_progress),
+            has_code_action_literals=bool(action and action.code_action_literal_support),
+            has_edit_prompt=_own_facts(capabilities.experimental).get("editPrompt") is True,
         )
+
+
+def _own_facts(experimental: object) -> dict[str, object]:
+    """``capabilities.experimental.unmask``, whatever pygls made of the object."""
+    plain = as_plain(experimental)
+    facts = plain.get("unmask") if isinstance(plain, dict) else None
+    return facts if isinstance(facts, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -54,6 +82,7 @@ class Shown:
     uri: str
     start: Point
     text: str
+    suggestion: Suggestion | None = None
 
 
 class Session:
@@ -72,7 +101,15 @@ class Session:
         self.encoding = encoding
         self.settings = Settings()
         self.documents: dict[str, Document] = {}
+        self.notebooks = Notebooks()
+        self.trees = Trees()
+        self.workspace_roots: Callable[[], Sequence[Path]] = tuple
+        self.ignore = IgnoreRules()
+        self.context = ContextCollector(self.trees, self._snapshots)
+        self.watch = FolderWatch(lambda path: self.context.note_file(path.as_uri()))
         self.board = StatusBoard(notify)
+        self.stats = Recorder(Store(default_path()), self.snapshot)
+        self.board.on_count = self.stats.dropped
         self.engine = EngineLink(self.board, connect)
         self.suggestions = SuggestionStore()
         self.in_flight = InFlight()
@@ -91,10 +128,28 @@ class Session:
         self.settings, problems = read_settings(raw)
         for problem in problems:
             self._report(problem)
+        ignore = self.settings.ignore
+        self.ignore = IgnoreRules(use_gitignore=ignore.use_gitignore, globs=ignore.globs)
+        self._configure_context()
         if self.settings.log_level:
             set_level(self.settings.log_level)
+        self.stats.set_enabled(self.settings.stats.enabled)
         self.board.set_problems([problem.message for problem in problems])
         self.board.set_off(not self.settings.completion.enabled)
+
+    def _configure_context(self) -> None:
+        """The workspace is read and watched only while its declarations are wanted."""
+        had_index = self.context.index
+        self.context.configure(self.settings.completion.context, self.workspace_roots(), self.ignore)
+        if self.context.index is had_index:
+            return
+        self.watch.close()
+        if self.context.index is not None and not self.facts.has_file_watching:
+            self.watch.start(self.workspace_roots())
+
+    def change_workspace(self) -> None:
+        """Folders were added to the workspace or taken from it."""
+        self._configure_context()
 
     async def connect(self) -> None:
         """Open the engine, or another one when its settings changed."""
@@ -125,9 +180,17 @@ class Session:
         return enabled
 
     def snapshot(self, uri: str) -> Snapshot | None:
-        """The present text of an open document."""
+        """The present text of an open document or notebook cell."""
         document = self.documents.get(uri)
-        return document.snapshot() if document else None
+        return self.notebooks.snapshot(document, self.documents) if document else None
+
+    def _snapshots(self) -> list[Snapshot]:
+        """All open documents; a cell of a notebook with the others around it."""
+        return [found for uri in self.documents if (found := self.snapshot(uri)) is not None]
+
+    def is_ignored(self, uri: str) -> bool:
+        """Whether a document is to be neither completed nor edited nor shown to the model."""
+        return self.ignore.is_ignored_uri(uri, self.workspace_roots())
 
     def note_key(self) -> None:
         """A document changed."""
@@ -136,12 +199,18 @@ class Session:
     def remember_shown(self, suggestion_id: str, shown: Shown) -> None:
         """Keep what was sent, so that its acceptance can be understood."""
         self.shown[suggestion_id] = shown
+        document = self.documents.get(shown.uri)
+        language, model = document.language if document else "", self.board.current.model
+        self.stats.offered(suggestion_id, shown.uri, shown.text, language=language, model=model)
         while len(self.shown) > MAX_SHOWN:
             self.shown.popitem(last=False)
 
     async def aclose(self) -> None:
         """Release everything."""
         self.in_flight.cancel()
+        self.watch.close()
+        self.context.close()
+        await self.stats.aclose()
         await self.engine.aclose()
 
     def _report(self, problem: Problem) -> None:

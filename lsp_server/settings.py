@@ -14,6 +14,7 @@ import cattrs
 
 from diffusion_core.config import ClientConfig, EngineConfig, from_environment
 from diffusion_core.errors import ConfigError
+from diffusion_core.requests import MAX_ALTERNATIVES
 
 ROOT = "unmask"
 # Keys that editors keep under our section for themselves.
@@ -73,8 +74,28 @@ class DebounceSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContextSettings:
+    """What the model is shown of other files; each kind is off until measurements show that it helps.
+
+    ``max_files`` and ``max_megabytes`` bound what the workspace's index reads.
+    """
+
+    declarations: bool = setting(False, "true or false")
+    similar: bool = setting(False, "true or false")
+    recent_edits: bool = setting(False, "true or false")
+    diagnostics: bool = setting(False, "true or false")
+    max_chars: int = number(3000, 200, 50_000)
+    max_files: int = number(2000, 1, 100_000)
+    max_megabytes: int = number(20, 1, 1000)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompletionSettings:
-    """Ghost text. ``max_tokens`` 0 leaves it to the engine."""
+    """Ghost text. ``max_tokens`` 0 leaves it to the engine.
+
+    ``alternatives`` is how many texts an invoked request gets at most. ``warm_ahead`` lets an idle engine read what a
+    shown suggestion would make of the text, so that the one after it comes sooner.
+    """
 
     enabled: bool = setting(True, "true or false")
     debounce_ms: DebounceSettings = field(default_factory=DebounceSettings)
@@ -83,6 +104,11 @@ class CompletionSettings:
     deadline_ms: int = number(4000, 50, 120_000)
     max_prefix_chars: int = number(4000, 200, 100_000)
     max_suffix_chars: int = number(1000, 0, 100_000)
+    alternatives: int = number(3, 1, 1 + MAX_ALTERNATIVES)
+    in_strings: bool = setting(True, "true or false")
+    in_comments: bool = setting(True, "true or false")
+    warm_ahead: bool = setting(True, "true or false")
+    context: ContextSettings = field(default_factory=ContextSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +119,17 @@ class EditSettings:
     max_selection_chars: int = number(20_000, 1, 1_000_000)
     max_context_chars: int = number(3000, 0, 100_000)
     deadline_ms: int = number(120_000, 1000, 3_600_000)
+    code_actions: bool = setting(True, "true or false")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IgnoreSettings:
+    """Files that are neither completed nor edited nor shown to the model, besides those of ``.unmaskignore``."""
+
+    use_gitignore: bool = setting(True, "true or false")
+    globs: tuple[str, ...] = setting(
+        ("**/.env*", "*.pem", "*.key", "*.cert", "*.crt", "secrets.*"), "a list of patterns as in .gitignore"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +145,16 @@ class LanguageSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StatsSettings:
+    """Statistics of how useful suggestions are, kept in one file on this machine (`unmask stats` shows them).
+
+    Nothing of them is ever sent anywhere, and they hold no code and no paths.
+    """
+
+    enabled: bool = setting(True, "true or false")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings. An empty ``log_level`` keeps the one of the command line."""
 
@@ -115,6 +162,8 @@ class Settings:
     completion: CompletionSettings = field(default_factory=CompletionSettings)
     edit: EditSettings = field(default_factory=EditSettings)
     languages: LanguageSettings = field(default_factory=LanguageSettings)
+    ignore: IgnoreSettings = field(default_factory=IgnoreSettings)
+    stats: StatsSettings = field(default_factory=StatsSettings)
     log_level: str = choice("", "debug", "info", "warning", "error")
 
 

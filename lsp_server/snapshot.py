@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
@@ -25,6 +25,8 @@ class Snapshot:
     r"""Text of ``uri`` at ``version``, as lines that keep their terminators (\n, \r\n or \r; nothing else is one).
 
     There is always a last line without a terminator, which may be empty; ``"".join(lines)`` is the text.
+    ``preceding`` are the contents of the lines that the model reads above the text though they are no part of it: the
+    earlier cells of a notebook.
     """
 
     uri: str
@@ -32,6 +34,7 @@ class Snapshot:
     language: str
     encoding: Encoding
     lines: tuple[str, ...]
+    preceding: tuple[str, ...] = ()
 
     @cached_property
     def text(self) -> str:
@@ -65,6 +68,18 @@ class Snapshot:
     def range_between(self, start: Point, end: Point) -> Range:
         """The range in the editor's units."""
         return Range(start=self.position_at(start), end=self.position_at(end))
+
+    def with_text(self, start: Point, end: Point, text: str) -> tuple[Snapshot, Point]:
+        """The document as it will be when ``text`` has replaced a range, and where the text then ends."""
+        from lsp_server.text_sync import split_lines
+
+        head, tail = self.lines[start.line][: start.column], self.lines[end.line][end.column :]
+        new = split_lines(head + text + tail)
+        if end.line < len(self.lines) - 1:
+            new.pop()  # the tail ends with a terminator: what follows it is a line of its own
+        before = split_lines(head + text)
+        lines = (*self.lines[: start.line], *new, *self.lines[end.line + 1 :])
+        return replace(self, lines=lines), Point(start.line + len(before) - 1, len(before[-1]))
 
     def offset_at(self, position: Position) -> int:
         """Code points before the position."""

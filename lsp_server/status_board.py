@@ -19,9 +19,11 @@ class StatusBoard:
         self._notify = notify
         self._engine = Status(kind=Kind.BUSY, reason="starting", message="Starting.")
         self._off = False
+        self._is_ignored = False
         self._problems: list[str] = []
         self._num_busy = 0
         self._sent: Status | None = None
+        self.on_count: Callable[[str], None] = lambda _: None
         self.reasons: Counter[str] = Counter()
         self.last_reason = ""
 
@@ -30,11 +32,25 @@ class StatusBoard:
         """What is shown now."""
         if self._off:
             return replace(self._engine, kind=Kind.INACTIVE, reason="disabled", message="Suggestions are switched off.")
+        if self._is_ignored:
+            message = "This file is ignored (.gitignore, .unmaskignore or unmask.ignore): no suggestions, no edits."
+            return replace(self._engine, kind=Kind.INACTIVE, reason="ignored", message=message)
         if self._num_busy and self._engine.kind is Kind.NORMAL:
             return replace(self._engine, kind=Kind.BUSY, reason="editing", message="An edit is being made.")
         if self._problems and self._engine.kind is Kind.NORMAL:
             return replace(self._engine, kind=Kind.WARNING, reason="settings", message=" ".join(self._problems))
         return self._engine
+
+    @property
+    def engine_reason(self) -> str:
+        """The state of the engine alone, in one word."""
+        return self._engine.reason
+
+    def set_ignored(self, is_ignored: bool) -> None:
+        """Whether the document that was asked about last is to be left alone."""
+        if is_ignored != self._is_ignored:
+            self._is_ignored = is_ignored
+            self._publish()
 
     def set_problems(self, messages: list[str]) -> None:
         """What is wrong with the settings; shown while nothing worse is."""
@@ -74,6 +90,7 @@ class StatusBoard:
         """Nothing is shown, for this reason."""
         self.reasons[reason] += 1
         self.last_reason = reason
+        self.on_count(reason)
 
     def _publish(self) -> None:
         status = self.current

@@ -7,7 +7,7 @@ is peeled off its front; what remains is served without asking the engine.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lsp_server.brackets import CLOSING, OPENER_OF
@@ -33,10 +33,21 @@ class Query:
 
 @dataclass(frozen=True)
 class Advance:
-    """What remains of an earlier answer after ``typed`` was typed."""
+    """What remains of an earlier answer after ``typed`` was typed.
+
+    ``alternatives`` are other texts that fit as well, the best first; the engine was asked for ``num_asked`` texts.
+    """
 
     text: str
     typed: str
+    alternatives: tuple[str, ...] = ()
+    num_asked: int = 1
+
+
+@dataclass(frozen=True)
+class _Answer:
+    texts: tuple[str, ...]
+    num_asked: int
 
 
 Key = tuple[str, str, str, bool, str, str]
@@ -85,26 +96,26 @@ class SuggestionStore:
 
     def __init__(self, capacity: int = MAX_SUGGESTIONS) -> None:
         self._capacity = capacity
-        self._texts: OrderedDict[Key, str] = OrderedDict()
+        self._answers: OrderedDict[Key, _Answer] = OrderedDict()
         self._last: tuple[Query, str] | None = None
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self._answers)
 
     def clear(self) -> None:
         """Forget everything: another engine or model may answer differently."""
-        self._texts.clear()
+        self._answers.clear()
         self._last = None
 
-    def add(self, query: Query, text: str) -> None:
+    def add(self, query: Query, text: str, alternatives: Sequence[str] = (), *, num_asked: int = 1) -> None:
         """Keep an answer; an empty one too, it saves asking again at the same place."""
         key = _key(query, query.prefix, query.suffix)
-        self._texts[key] = text
-        self._texts.move_to_end(key)
+        self._answers[key] = _Answer((text, *alternatives), num_asked)
+        self._answers.move_to_end(key)
         if text:
             self._last = (query, text)
-        while len(self._texts) > self._capacity:
-            self._texts.popitem(last=False)
+        while len(self._answers) > self._capacity:
+            self._answers.popitem(last=False)
 
     def advance(self, query: Query) -> Advance | None:
         """What remains of an answer that agrees with everything typed since it was made; None asks the engine.
@@ -116,11 +127,15 @@ class SuggestionStore:
             typed = query.prefix[split:]
             for suffix in earlier_suffixes(typed, query.suffix):
                 key = _key(query, query.prefix[:split], suffix)
-                text = self._texts.get(key)
-                if text is None or not text.startswith(typed) or (count and len(text) == count):
+                answer = self._answers.get(key)
+                if answer is None:
                     continue
-                self._texts.move_to_end(key)
-                return Advance(text[count:], typed)
+                fitting = [t for t in answer.texts if t.startswith(typed) and not (count and len(t) == count)]
+                if not fitting:
+                    continue
+                self._answers.move_to_end(key)
+                text, *others = (t[count:] for t in fitting)
+                return Advance(text, typed, tuple(others), answer.num_asked)
         return None
 
     def draft_for(self, query: Query) -> str:

@@ -17,6 +17,8 @@ from lsprotocol.types import (
 
 from lsp_server.snapshot import Point, Snapshot
 
+MAX_NEIGHBOURS = 3  # lines around a selection that help to find it again
+
 
 @dataclass(frozen=True)
 class Lines:
@@ -68,10 +70,13 @@ def hunks_between(snapshot: Snapshot, lines: Lines, new: Sequence[str]) -> tuple
 
 
 def shift_lines(old: Snapshot, new: Snapshot, lines: Lines) -> int | None:
-    """By how many lines the selection moved from ``old`` to ``new``; None if the change touches it (stale)."""
-    if old.version == new.version:
-        return 0
+    """By how many lines the selection moved from ``old`` to ``new``; None if the change touches it (stale).
+
+    The text decides, not the version: a document that was closed and opened again counts from 1 anew.
+    """
     before, after = old.lines, new.lines
+    if before == after:
+        return 0
     same_head = 0
     limit = min(len(before), len(after))
     while same_head < limit and before[same_head] == after[same_head]:
@@ -83,7 +88,26 @@ def shift_lines(old: Snapshot, new: Snapshot, lines: Lines) -> int | None:
         return 0
     if lines.first >= len(before) - same_tail:
         return len(after) - len(before)
+    return _shift_of_block(before, after, lines)
+
+
+def _shift_of_block(before: Sequence[str], after: Sequence[str], lines: Lines) -> int | None:
+    """The shift of lines with changes above and below them: where they are, with some of their neighbours, again.
+
+    Only a place that cannot be another one counts: the block must be unique in both texts.
+    """
+    for num_around in range(MAX_NEIGHBOURS, -1, -1):
+        first, end = max(0, lines.first - num_around), min(len(before), lines.end + num_around)
+        block = tuple(before[first:end])
+        places = _places_of(block, after)
+        if len(places) == 1 and len(_places_of(block, before)) == 1:
+            return places[0] - first
     return None
+
+
+def _places_of(block: tuple[str, ...], lines: Sequence[str]) -> list[int]:
+    last = len(lines) - len(block)
+    return [at for at in range(last + 1) if lines[at] == block[0] and tuple(lines[at : at + len(block)]) == block]
 
 
 def text_edits(snapshot: Snapshot, hunks: Sequence[Hunk], shift: int = 0) -> list[TextEdit]:

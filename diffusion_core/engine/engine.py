@@ -185,7 +185,14 @@ class Engine:
 
     def _begin(self, job: Job) -> None:
         model = job.loading.result()
+        if not job.is_warm_up:
+            self._end_warm_ups(job.task, model)
         job.begin(model, self._answer_budget(job, model), self._hosts.notice_for(job.task))
+
+    def _end_warm_ups(self, task: str, model: LoadedModel) -> None:
+        """What was expected has come: warm-ups hand over what they have computed, so that it is not computed twice."""
+        for other in [job for job in self._active if job.is_warm_up and job.model is model and job.task == task]:
+            self._end(other)
 
     def _answer_budget(self, job: Job, model: LoadedModel) -> int:
         """Tokens the answer may take: what the request says, within the configured limit."""

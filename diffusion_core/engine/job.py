@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
+from diffusion_core.engine.alternatives import Alternatives
 from diffusion_core.engine.models import LoadedModel
 from diffusion_core.engine.prompt_tokens import EncodedPrompt
 from diffusion_core.errors import DeadlineExceeded, RequestCancelled
-from diffusion_core.requests import CompletionRequest, EditRequest, FinishReason, PreviewFrame, Result, Timings
+from diffusion_core.requests import CompletionRequest, EditRequest, FinishReason, Policy, PreviewFrame, Result, Timings
 from diffusion_core.sampling.aligned_draft import AlignedDraft
 from diffusion_core.sampling.block_decoder import Answer, BlockDecoder, DecodingTask, Progress
+from diffusion_core.sampling.departures import DepartureRecorder
 from diffusion_core.sampling.drafts import DraftSource, LookupDraft
+from diffusion_core.sampling.policy import resolve_policy
 from diffusion_core.sampling.sequence import DecodingSequence
 from diffusion_core.sampling.stop import INDENTED_LANGUAGES, FenceRule, LineRule, ScopeRule, StopRule, SuffixRule
 
@@ -51,6 +54,8 @@ class Job:
         self._decoder: BlockDecoder | None = None
         self._run: Iterator[Progress] | None = None
         self._original: AlignedDraft | None = None
+        self._alternatives: Alternatives | None = None
+        self._answer_forwards: int | None = None
         self._shown = ""
 
     @property
@@ -70,8 +75,15 @@ class Job:
 
     @property
     def num_forwards(self) -> int:
-        """Forwards of this request so far, without its prompt."""
+        """Forwards of this request's answer so far, without its prompt and without alternatives."""
+        if self._answer_forwards is not None:
+            return self._answer_forwards
         return self._sequence.num_forwards if self._sequence else 0
+
+    @property
+    def num_alternatives(self) -> int:
+        """Other answers that are wanted besides the best."""
+        return self.request.num_alternatives if isinstance(self.request, CompletionRequest) else 0
 
     def cancel(self) -> None:
         """Ask for an end; from any thread. At most the running forward is finished."""
@@ -105,8 +117,23 @@ class Job:
             banned_token_ids=model.banned_token_ids,
         )
         sources = self._draft_sources(model, prompt.tokens)
-        self._decoder = BlockDecoder(model.denoiser, model.tokenizer, self._sequence, task, sources)
-        self._run = self._sequence_prefill() if self.is_warm_up else self._decoder.run()
+        is_lossless = resolve_policy(task.decoding.policy, model.denoiser) in {Policy.AUTOREGRESSIVE, Policy.VERIFIED}
+        recorder = DepartureRecorder() if self.num_alternatives and is_lossless else None
+        self._decoder = BlockDecoder(model.denoiser, model.tokenizer, self._sequence, task, sources, recorder=recorder)
+        self._run = self._sequence_prefill() if self.is_warm_up else self._answers(model, task, recorder)
+
+    def _answers(
+        self, model: LoadedModel, task: DecodingTask, recorder: DepartureRecorder | None
+    ) -> Iterator[Progress]:
+        """The answer, then the alternatives to it."""
+        assert self._sequence is not None and self._decoder is not None
+        yield from self._decoder.run()
+        if self.num_alternatives:
+            self._answer_forwards = self._sequence.num_forwards
+            self._alternatives = Alternatives(
+                model, self._sequence, self._decoder, task=task, recorder=recorder, count=self.num_alternatives
+            )
+            yield from self._alternatives.run()
 
     def _sequence_prefill(self) -> Iterator[Progress]:
         assert self._sequence is not None
@@ -115,7 +142,8 @@ class Job:
 
     def _encode(self, model: LoadedModel, max_tokens: int) -> EncodedPrompt:
         if isinstance(self.request, EditRequest):
-            return model.encoder.encode_edit(self.request, max_tokens)
+            encode = model.encoder.encode_edit_opening if self.is_warm_up else model.encoder.encode_edit
+            return encode(self.request, max_tokens)
         return model.encoder.encode_completion(self.request, max_tokens)
 
     def _stop_rules(self, model: LoadedModel) -> tuple[StopRule, ...]:
@@ -153,7 +181,7 @@ class Job:
             self._last_prefill = time.perf_counter()
         elif self._on_frame is not None:
             self._show(progress)
-        return self._decoder.answer.finish_reason is not None
+        return self._decoder.answer.finish_reason is not None and not self.num_alternatives
 
     def _show(self, progress: Progress) -> None:
         """A preview frame, when there is something new to see."""
@@ -176,6 +204,8 @@ class Job:
             self.future.set_exception(RequestCancelled("the request was cancelled"))
             return
         answer = self._decoder.answer if self._decoder else Answer()
+        if reason is FinishReason.DEADLINE and answer.finish_reason is not None:
+            reason = None  # the answer itself was complete; only further alternatives were cut off
         if reason is FinishReason.DEADLINE and not answer.num_tokens and not self.is_warm_up:
             self.future.set_exception(
                 DeadlineExceeded(f"nothing was ready within the deadline of {self.request.deadline_ms} ms")
@@ -221,6 +251,7 @@ class Job:
             model=self.model.name if self.model else "",
             policy=self._decoder.policy.value if self._decoder else "",
             notice=self._notice,
+            alternatives=tuple(self._alternatives.texts) if self._alternatives else (),
         )
 
     def _final_text(self, text: str, reason: FinishReason) -> str:

@@ -55,7 +55,7 @@ class PrefixCache:
         wanted = np.asarray(tokens, dtype=np.int64)
         best, shared = None, 0
         for entry in self._entries:
-            found = self._reusable(min(common_prefix(entry.tokens, wanted), len(wanted) - 1))
+            found = self.reusable(min(common_prefix(entry.tokens, wanted), len(wanted) - 1))
             if found >= max(shared, 1):  # ties go to the most recent
                 best, shared = entry, found
         if best is None:
@@ -69,7 +69,7 @@ class PrefixCache:
 
     def give(self, tokens: Sequence[int], cache: SequenceCache) -> None:
         """Keep a cache whose committed positions are the first of ``tokens``."""
-        length = self._reusable(cache.length)
+        length = self.reusable(cache.length)
         if length == 0:
             return
         cache.crop(length)
@@ -77,7 +77,8 @@ class PrefixCache:
         while self._entries and self.num_bytes > self._max_bytes:
             self._entries.pop(0)
 
-    def _reusable(self, length: int) -> int:
+    def reusable(self, length: int) -> int:
+        """How many of the first ``length`` positions stay valid when what follows them changes."""
         contract = self._denoiser.contract
         match contract.attention:
             case AttentionPattern.CAUSAL_CONTEXT:

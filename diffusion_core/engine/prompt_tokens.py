@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
@@ -10,7 +11,7 @@ from tokenizers import Tokenizer
 from diffusion_core.errors import CheckpointError, ContextTooLong
 from diffusion_core.model.config import DiffusionConfig
 from diffusion_core.prompts import Prompt, PromptFormat, Special, prompt_format
-from diffusion_core.requests import CompletionRequest, EditRequest
+from diffusion_core.requests import MAX_INSTRUCTION_CHARACTERS, CompletionRequest, EditRequest
 
 # Where a long prefix is cut moves in steps of this many lines, so that typing on keeps the beginning of the prompt,
 # and with it the prefix cache, as it was.
@@ -18,6 +19,9 @@ ANCHOR_LINES = 32
 
 # No token of code is longer on average than this many characters: what lies further away need not be tokenized.
 _CHARACTERS_PER_TOKEN = 8
+
+# Tokens; an instruction is a line or two.
+SURROUNDINGS_STEP = 64
 
 # The rest of the context belongs to the prefix.
 _SUFFIX_SHARE = 0.25
@@ -29,6 +33,12 @@ class EncodedPrompt:
 
     tokens: list[int]
     notice: str = ""
+
+
+def common_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """Number of leading tokens that two prompts share."""
+    pairs = zip(first, second, strict=False)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
 class PromptEncoder:
@@ -91,9 +101,16 @@ class PromptEncoder:
         """
         if self.format.render_edit is None:
             raise CheckpointError(f"prompt format {self.format.name} has no instruction edits")
-        bare = self.encode(self.format.render_edit(dataclasses.replace(request, before="", after="")))
-        budget = self._max_tokens - max_answer - len(bare) - 32
-        if budget < 0:
+        # With one character for each side that has text, so that the words which introduce it are counted.
+        before, after = ("x" if side.strip() else "" for side in (request.before, request.after))
+        bare = self.encode(self.format.render_edit(dataclasses.replace(request, before=before, after=after)))
+        room = self._max_tokens - max_answer - len(bare) - 32
+        # What is left for the surroundings moves in steps, so that a longer instruction does not cut them anew.
+        budget = room // SURROUNDINGS_STEP * SURROUNDINGS_STEP
+        if room < SURROUNDINGS_STEP and (before or after):
+            alone = self.encode_edit(dataclasses.replace(request, before="", after=""), max_answer)
+            return EncodedPrompt(alone.tokens, "the text around the selection does not fit and was left out")
+        if room < 0:
             raise ContextTooLong(
                 f"the selection and the instruction take {len(bare)} tokens and the answer up to {max_answer}; "
                 f"together at most {self._max_tokens - 32}: select fewer lines"
@@ -102,6 +119,22 @@ class PromptEncoder:
         fitted = dataclasses.replace(request, before=before, after=after)
         notice = f"the text around the selection was cut to {budget} tokens" if is_cut else ""
         return EncodedPrompt(self.encode(self.format.render_edit(fitted)), notice)
+
+    def encode_edit_opening(self, request: EditRequest, max_answer: int) -> EncodedPrompt:
+        """The prompt of an edit as far as it stays the same however the instruction goes on.
+
+        Raises:
+            CheckpointError, ContextTooLong: as :meth:`encode_edit`.
+        """
+        encoded = self.encode_edit(request, max_answer)
+        known = request.instruction.strip()[: MAX_INSTRUCTION_CHARACTERS - 3]
+        # Where the instruction ends in the tokens is the format's affair: two ways to go on show it for every format.
+        ways = (
+            self.encode_edit(dataclasses.replace(request, instruction=known + rest), max_answer).tokens
+            for rest in (" so", ".")
+        )
+        shared = min(common_length(encoded.tokens, way) for way in ways)
+        return EncodedPrompt(encoded.tokens[:shared], encoded.notice)
 
     def _fit(self, prefix: str, suffix: str, budget: int) -> tuple[str, str, bool]:
         """Prefix and suffix within ``budget`` tokens, and whether anything was left out."""

@@ -20,7 +20,7 @@ from diffusion_core.errors import InvalidRequest, ProtocolMismatch, UnmaskError,
 from diffusion_core.net.structuring import MAX_CHARACTERS, describe_problems, make_strict_converter
 from diffusion_core.requests import CompletionRequest, EditRequest, Health, PreviewFrame, Result, WarmRequest
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 CONTENT_TYPE = "application/msgpack"
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # of an answer; requests are bounded by ``ServerConfig.max_request_bytes``

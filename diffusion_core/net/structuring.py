@@ -26,6 +26,7 @@ MAX_CHARACTERS: Mapping[str, int] = MappingProxyType(
     {
         "language": 64,
         "path": 4096,
+        "repository": 4096,
         "model": 4096,
         "policy": 64,
         "notice": 4096,

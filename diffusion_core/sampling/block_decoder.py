@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from diffusion_core.requests import DecodingParams, FinishReason, Policy, SamplingParams
+from diffusion_core.sampling.departures import DepartureRecorder
 from diffusion_core.sampling.drafts import DraftSource
 from diffusion_core.sampling.evaluate import Denoiser
 from diffusion_core.sampling.logits import TokenChooser
@@ -71,10 +72,14 @@ class BlockDecoder:
         sequence: DecodingSequence,
         task: DecodingTask,
         sources: Sequence[DraftSource] = (),
+        *,
+        recorder: DepartureRecorder | None = None,
     ) -> None:
         self._sequence, self._task, self._tokenizer = sequence, task, tokenizer
         self.policy = resolve_policy(task.decoding.policy, denoiser)
+        self._recorder = recorder
         self._policy = self._make_policy(denoiser, sources)
+        self._token_starts: list[int] = []
         self._stream = DecodeStream(skip_special_tokens=True)
         self._num_read = 0
         self.answer = Answer()
@@ -84,7 +89,7 @@ class BlockDecoder:
         banned = list(task.banned_token_ids)
         if denoiser.mask_id is not None and denoiser.mask_id < denoiser.model.config.vocab_size:
             banned.append(denoiser.mask_id)
-        chooser = TokenChooser(task.sampling, banned)
+        chooser = TokenChooser(task.sampling, banned, self._recorder)
         block_size = decoding.block_size or max(denoiser.contract.block_size, 1)
         if block_size == 1 and not decoding.block_size:
             block_size = DEFAULT_BLOCK_SIZE
@@ -124,9 +129,20 @@ class BlockDecoder:
             self._read(step.accepted)
             yield Progress(0, self.answer.text, step.draft)
 
+    def replay(self, tokens: Sequence[int]) -> None:
+        """Take the sequence's first answer tokens as given, before :meth:`run`."""
+        self._read(tokens)
+
+    def kept_tokens(self) -> list[int]:
+        """The answer's tokens that its text shows something of, and the one that ended it if that was a token."""
+        start, length = self._sequence.num_prompt, len(self.answer.text)
+        num_kept = sum(begin <= length for begin in self._token_starts)
+        return self._sequence.tokens[start : start + num_kept]
+
     def _read(self, tokens: Sequence[int]) -> None:
         """Turn committed tokens into text, one at a time, until something ends the answer."""
         for token in tokens:
+            self._token_starts.append(len(self.answer.text))
             if token in self._task.stop_token_ids:
                 self._finish(len(self.answer.text), FinishReason.STOP)
                 return

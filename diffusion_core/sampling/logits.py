@@ -13,15 +13,21 @@ from collections.abc import Sequence
 import torch
 
 from diffusion_core.requests import SamplingParams
+from diffusion_core.sampling.departures import DepartureRecorder
 
 _POSITION_STRIDE = 1_000_003
 
 
 class TokenChooser:
-    """Chooses one token per row. ``banned`` ids are never produced (mask token, padded vocabulary rows)."""
+    """Chooses one token per row. ``banned`` ids are never produced (mask token, padded vocabulary rows).
 
-    def __init__(self, sampling: SamplingParams, banned: Sequence[int] = ()) -> None:
-        self._sampling = sampling
+    ``recorder`` is told of every choice and of what came close to it.
+    """
+
+    def __init__(
+        self, sampling: SamplingParams, banned: Sequence[int] = (), recorder: DepartureRecorder | None = None
+    ) -> None:
+        self._sampling, self._recorder = sampling, recorder
         self._banned = torch.tensor(sorted(set(banned)), dtype=torch.long)
 
     def allow(self, logits: torch.Tensor) -> torch.Tensor:
@@ -32,11 +38,14 @@ class TokenChooser:
 
     def choose(self, logits: torch.Tensor, positions: Sequence[int]) -> list[int]:
         """Tokens of rows ``logits`` [R, V]; ``positions`` [R] are those that the rows speak of."""
-        logits = self.allow(logits)
+        allowed = logits = self.allow(logits)
         if self._sampling.temperature > 0:
             logits = self._filter(logits / self._sampling.temperature)
             logits = logits + torch.stack([self._noise(p, logits) for p in positions])
-        return [int(token) for token in logits.argmax(-1).tolist()]
+        chosen = [int(token) for token in logits.argmax(-1).tolist()]
+        if self._recorder is not None:
+            self._recorder.note(allowed, positions, chosen)
+        return chosen
 
     def confidence(self, logits: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
         """Probability of each row's token, float32 [R], at temperature 1 and unfiltered (checkpoints.md, pitfall 5)."""

@@ -31,16 +31,21 @@ def window_around(snapshot: Snapshot, point: Point, max_prefix: int, max_suffix:
 
 
 def text_before(snapshot: Snapshot, point: Point, budget: int) -> str:
-    """The text that ends at ``point``."""
+    """The text that ends at ``point``; what precedes the document belongs to it (see ``Snapshot.preceding``)."""
+
+    def content(line: int) -> str:
+        return snapshot.content(line) if line >= 0 else snapshot.preceding[line]
+
+    top = -len(snapshot.preceding)
     head = snapshot.content(point.line)[: point.column]
     if len(head) > budget:
         return _stable_tail(head, budget)
     earliest, size = point.line, len(head)
-    while earliest > 0 and size + len(snapshot.content(earliest - 1)) + 1 <= budget:
+    while earliest > top and size + len(content(earliest - 1)) + 1 <= budget:
         earliest -= 1
-        size += len(snapshot.content(earliest)) + 1
-    start = _stable_start(earliest, point.line)
-    return "".join(f"{snapshot.content(line)}\n" for line in range(start, point.line)) + head
+        size += len(content(earliest)) + 1
+    start = top + _stable_start(earliest - top, point.line - top)
+    return "".join(f"{content(line)}\n" for line in range(start, point.line)) + head
 
 
 def text_after(snapshot: Snapshot, point: Point, budget: int) -> str:

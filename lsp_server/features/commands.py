@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -12,6 +13,7 @@ from diffusion_core.errors import UnmaskError
 from lsp_server import capabilities
 from lsp_server.completer import Ask
 from lsp_server.features.inline_completion import end_of
+from lsp_server.model_list import known_models
 from lsp_server.reporting import internal_error, invalid_params, request_failed
 from lsp_server.server import UnmaskServer
 
@@ -25,6 +27,7 @@ def register(server: UnmaskServer) -> None:
     server.command(capabilities.RESTART_ENGINE)(restart_engine)
     server.command(capabilities.TOGGLE)(toggle)
     server.command(capabilities.ACCEPTED)(accepted)
+    server.command(capabilities.LIST_MODELS)(list_models)
 
 
 async def execute_command(ls: UnmaskServer, params: types.ExecuteCommandParams) -> Any:
@@ -65,14 +68,21 @@ async def toggle(ls: UnmaskServer, _: types.ExecuteCommandParams) -> bool:
     return ls.session.toggle()
 
 
+async def list_models(ls: UnmaskServer, _: types.ExecuteCommandParams) -> list[dict[str, Any]]:
+    """The models that can be chosen, for an editor's menu."""
+    return await asyncio.to_thread(known_models)  # reads files
+
+
 async def accepted(ls: UnmaskServer, params: types.ExecuteCommandParams) -> None:
     """A suggestion was taken: let the engine read on to where the cursor is now."""
     argument = params.arguments[0] if params.arguments else None
     suggestion_id = argument.get("id") if isinstance(argument, dict) else None
     shown = ls.session.shown.pop(suggestion_id, None) if isinstance(suggestion_id, str) else None
     snapshot = ls.session.snapshot(shown.uri) if shown else None
-    if shown is None or snapshot is None:
+    if not isinstance(suggestion_id, str) or shown is None or snapshot is None:
         return
+    if shown.start.line < len(snapshot.lines):
+        ls.session.stats.accepted(suggestion_id, snapshot.position_at(shown.start), snapshot.encoding)
     end = end_of(shown.start, shown.text)
     if end.line < len(snapshot.lines) and end.column <= len(snapshot.content(end.line)):
         ls.completer.warm(Ask(snapshot, end, invoked=False))

@@ -28,9 +28,10 @@ async def completion(ls: UnmaskServer, params: types.CompletionParams) -> types.
     Editors filter entries by the word before the cursor, so the entry must begin with it.
     Asking while typing and asking by a key cannot be told apart here: both count as automatic.
     """
-    suggestion = await suggest(ls, params.text_document.uri, params.position, invoked=False)
-    if suggestion is None:
+    suggestions = await suggest(ls, params.text_document.uri, params.position, invoked=False)
+    if not suggestions:
         return types.CompletionList(is_incomplete=True, items=[])
+    suggestion = suggestions[0]
     snapshot, start = suggestion.snapshot, suggestion.start
     head = snapshot.content(start.line)[: start.column]
     word = _WORD_AT_END.findall(head[-MAX_WORD:])[0]

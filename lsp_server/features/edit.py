@@ -1,4 +1,4 @@
-"""unmask.edit and the decisions about it: unmask.acceptEdit, unmask.rejectEdit."""
+"""unmask.edit, what comes before it (editScope, warmEdit), and the decisions about it (acceptEdit, rejectEdit)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from lsprotocol import types
 from diffusion_core.requests import new_request_id
 from lsp_server import capabilities
 from lsp_server.edit_messages import EditCommand, Outcome, State
+from lsp_server.edit_scope import find_scope
+from lsp_server.features.arguments import check_fields, one_object, range_in
 from lsp_server.reporting import invalid_params
 from lsp_server.server import UnmaskServer
 
 PROGRESS_CREATE_TIMEOUT_S = 2.0
-# JSON name -> type; those not in _REQUIRED may be left out.
-_KINDS: dict[str, tuple[type, ...]] = {
+# JSON name -> type.
+_EDIT_FIELDS: dict[str, tuple[type, ...]] = {
     "uri": (str,),
     "range": (dict,),
     "instruction": (str,),
@@ -24,8 +26,10 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "originalSha256": (str,),
     "apply": (bool,),
     "editId": (str,),
+    "refine": (str,),
 }
-_REQUIRED = ("uri", "range", "instruction")
+_SCOPE_FIELDS: dict[str, tuple[type, ...]] = {"uri": (str,), "range": (dict,)}
+_WARM_FIELDS: dict[str, tuple[type, ...]] = {**_SCOPE_FIELDS, "instruction": (str, type(None))}
 
 
 def register(server: UnmaskServer) -> None:
@@ -33,11 +37,13 @@ def register(server: UnmaskServer) -> None:
     server.command(capabilities.EDIT)(edit)
     server.command(capabilities.ACCEPT_EDIT)(accept_edit)
     server.command(capabilities.REJECT_EDIT)(reject_edit)
+    server.command(capabilities.EDIT_SCOPE)(edit_scope)
+    server.command(capabilities.WARM_EDIT)(warm_edit)
 
 
 async def edit(ls: UnmaskServer, params: types.ExecuteCommandParams) -> dict[str, object]:
     """Make an edit, with a progress that the user can cancel."""
-    command = _parse(ls, _argument(params))
+    command = _parse(ls, one_object(params))
     work = asyncio.create_task(ls.editor.run(command))
     token = await _begin_progress(ls, params.work_done_token, work)
     try:
@@ -59,7 +65,7 @@ async def edit(ls: UnmaskServer, params: types.ExecuteCommandParams) -> dict[str
 
 async def accept_edit(ls: UnmaskServer, params: types.ExecuteCommandParams) -> dict[str, object]:
     """Apply an edit that was made with ``apply`` false: ``{editId, hunks?: [number]}``."""
-    argument = _argument(params)
+    argument = one_object(params)
     hunks = argument.get("hunks")
     if hunks is not None and not (isinstance(hunks, list) and all(type(number) is int for number in hunks)):
         raise invalid_params("hunks must be a list of whole numbers")
@@ -68,18 +74,35 @@ async def accept_edit(ls: UnmaskServer, params: types.ExecuteCommandParams) -> d
 
 async def reject_edit(ls: UnmaskServer, params: types.ExecuteCommandParams) -> bool:
     """Forget an edit: ``{editId}``; whether there was one."""
-    return ls.editor.reject(_edit_id(_argument(params)))
+    return ls.editor.reject(_edit_id(one_object(params)))
+
+
+async def edit_scope(ls: UnmaskServer, params: types.ExecuteCommandParams) -> dict[str, object]:
+    """What an edit of ``{uri, range}`` would be about: its lines, the kind of scope, and a definition's name."""
+    argument = one_object(params)
+    check_fields(argument, _SCOPE_FIELDS, ("uri", "range"), "an edit scope")
+    wanted = range_in(ls, argument["range"])
+    snapshot = ls.session.snapshot(argument["uri"])
+    if snapshot is None:
+        raise invalid_params(f"{argument['uri']} is not open in the editor")
+    scope = find_scope(snapshot, wanted, ls.session.trees.of(snapshot))
+    return {
+        "range": ls.protocol._converter.unstructure(scope.range),
+        "kind": scope.kind.value,
+        "name": scope.name,
+    }
+
+
+async def warm_edit(ls: UnmaskServer, params: types.ExecuteCommandParams) -> None:
+    """The user types an instruction: let the engine read what stands before it, ``{uri, range, instruction?}``."""
+    argument = one_object(params)
+    check_fields(argument, _WARM_FIELDS, ("uri", "range"), "a warm-up of an edit")
+    ls.editor.warm(argument["uri"], range_in(ls, argument["range"]), argument.get("instruction") or "")
 
 
 def _answer(ls: UnmaskServer, outcome: Outcome) -> dict[str, object]:
+    ls.session.stats.edited(outcome.state.value)
     return outcome.to_answer(ls.protocol._converter.unstructure)
-
-
-def _argument(params: types.ExecuteCommandParams) -> dict[str, Any]:
-    arguments = params.arguments or []
-    if len(arguments) != 1 or not isinstance(arguments[0], dict):
-        raise invalid_params(f"{params.command} takes one object as its argument")
-    return arguments[0]
 
 
 def _edit_id(argument: dict[str, Any]) -> str:
@@ -90,26 +113,17 @@ def _edit_id(argument: dict[str, Any]) -> str:
 
 
 def _parse(ls: UnmaskServer, argument: dict[str, Any]) -> EditCommand:
-    for name in _REQUIRED:
-        if name not in argument:
-            raise invalid_params(f"{name} is missing")
-    for name, value in argument.items():
-        if name not in _KINDS:
-            raise invalid_params(f"{name} is not a field of an edit: known are {', '.join(_KINDS)}")
-        if not isinstance(value, _KINDS[name]):
-            raise invalid_params(f"{name} must be {' or '.join(kind.__name__ for kind in _KINDS[name])}")
-    try:
-        wanted = ls.protocol._converter.structure(argument["range"], types.Range)
-    except Exception:  # cattrs raises groups of anything here
-        raise invalid_params("range must be {start: {line, character}, end: {line, character}}") from None
+    required = ("uri", "instruction") if argument.get("refine") else ("uri", "range", "instruction")
+    check_fields(argument, _EDIT_FIELDS, required, "an edit")
     return EditCommand(
         uri=argument["uri"],
-        range=wanted,
+        range=range_in(ls, argument["range"]) if "range" in argument else None,
         instruction=argument["instruction"],
         edit_id=argument.get("editId") or new_request_id(),
         version=argument.get("version"),
         original_sha256=argument.get("originalSha256", "").lower(),
         apply=argument.get("apply", True),
+        refine=argument.get("refine", ""),
     )
 
 

@@ -23,22 +23,26 @@ def register(server: UnmaskServer) -> None:
 
 
 async def inline_completion(ls: UnmaskServer, params: types.InlineCompletionParams) -> types.InlineCompletionList:
-    """At most one item; none is never an error."""
-    suggestion = await suggest(
+    """The items, the best first; at most one while the user types. None is never an error."""
+    is_invoked = params.context.trigger_kind is types.InlineCompletionTriggerKind.Invoked
+    suggestions = await suggest(
         ls,
         params.text_document.uri,
         params.position,
-        invoked=params.context.trigger_kind is types.InlineCompletionTriggerKind.Invoked,
+        invoked=is_invoked,
         selected=params.context.selected_completion_info,
     )
-    if suggestion is None:
-        return types.InlineCompletionList(items=[])
-    item = types.InlineCompletionItem(
-        insert_text=suggestion.text,
-        range=suggestion.snapshot.range_between(suggestion.start, suggestion.end),
-        command=accepted_command(ls, suggestion),
-    )
-    return types.InlineCompletionList(items=[item])
+    items = [
+        types.InlineCompletionItem(
+            insert_text=suggestion.text,
+            range=suggestion.snapshot.range_between(suggestion.start, suggestion.end),
+            command=accepted_command(ls, suggestion),
+        )
+        for suggestion in suggestions
+    ]
+    if suggestions:
+        ls.completer.expect_acceptance(suggestions[0])
+    return types.InlineCompletionList(items=items)
 
 
 async def suggest(
@@ -48,12 +52,12 @@ async def suggest(
     *,
     invoked: bool,
     selected: types.SelectedCompletionInfo | None = None,
-) -> Suggestion | None:
-    """A suggestion for a position of an open document. The snapshot is taken before anything is awaited."""
+) -> list[Suggestion]:
+    """Suggestions for a position of an open document. The snapshot is taken before anything is awaited."""
     snapshot = ls.session.snapshot(uri)
     if snapshot is None:
         ls.session.board.count("not_open")
-        return None
+        return []
     point = snapshot.point_at(position)
     ask = Ask(snapshot, point, invoked, _selected(snapshot, selected) if selected else None)
     try:
@@ -61,14 +65,15 @@ async def suggest(
     except Exception as error:  # typing must never be answered with an error message
         internal_error(logger, "suggestion", error)
         ls.session.board.count("internal_error")
-        return None
-    return None if isinstance(outcome, Nothing) else outcome
+        return []
+    return [] if isinstance(outcome, Nothing) else outcome
 
 
 def accepted_command(ls: UnmaskServer, suggestion: Suggestion) -> types.Command:
     """The command that the editor runs when the suggestion was accepted."""
     suggestion_id = new_request_id()
-    ls.session.remember_shown(suggestion_id, Shown(suggestion.snapshot.uri, suggestion.start, suggestion.text))
+    shown = Shown(suggestion.snapshot.uri, suggestion.start, suggestion.text, suggestion)
+    ls.session.remember_shown(suggestion_id, shown)
     return types.Command(title="Suggestion accepted", command=ACCEPTED, arguments=[{"id": suggestion_id}])
 
 

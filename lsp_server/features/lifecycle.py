@@ -9,8 +9,10 @@ from typing import Any
 from lsprotocol import types
 
 from lsp_server.completer import Completer
+from lsp_server.context.ignore import path_of_uri
 from lsp_server.editor import Editor
-from lsp_server.features import completion, inline_completion
+from lsp_server.features import code_actions, completion, inline_completion, watched_files
+from lsp_server.plain import as_plain
 from lsp_server.positions import Encoding
 from lsp_server.server import UnmaskServer
 from lsp_server.session import ClientFacts, Session
@@ -27,6 +29,7 @@ def register(server: UnmaskServer) -> None:
     server.feature(types.INITIALIZED)(initialized)
     server.feature(types.SHUTDOWN)(shutdown)
     server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)(did_change_configuration)
+    server.feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS)(did_change_workspace_folders)
 
 
 def initialize(ls: UnmaskServer, params: types.InitializeParams) -> None:
@@ -48,7 +51,11 @@ def initialize(ls: UnmaskServer, params: types.InitializeParams) -> None:
         connect=ls.connect_engine,
     )
     ls.open_session(session, Completer(session), Editor(session, notify, _applier(ls)))
+    session.workspace_roots = lambda: [
+        path for folder in ls.workspace.folders.values() if (path := path_of_uri(folder.uri)) is not None
+    ]
     inline_completion.register(ls)
+    code_actions.register(ls)
     if not facts.has_inline_completion:
         completion.register(ls)
     session.stash_settings(params.initialization_options)
@@ -66,6 +73,7 @@ async def initialized(ls: UnmaskServer, _: types.InitializedParams) -> None:
             register_options={"section": ROOT},
         )
         await _quietly(ls.client_register_capability_async(types.RegistrationParams([registration])))
+    await watched_files.register_with_editor(ls)
     if session.facts.has_configuration:
         await _pull(ls)
 
@@ -76,6 +84,11 @@ async def did_change_configuration(ls: UnmaskServer, params: types.DidChangeConf
         await _use(ls, params.settings)
     elif ls.session.facts.has_configuration:
         await _pull(ls)
+
+
+def did_change_workspace_folders(ls: UnmaskServer, _: types.DidChangeWorkspaceFoldersParams) -> None:
+    """Pygls keeps the list of folders; the index follows it."""
+    ls.session.change_workspace()
 
 
 async def shutdown(ls: UnmaskServer, _: Any = None) -> None:
@@ -114,14 +127,3 @@ def _applier(ls: UnmaskServer) -> Any:
         return answer.applied, answer.failure_reason or ""
 
     return apply
-
-
-def as_plain(value: Any) -> Any:
-    """Dicts and lists, whatever pygls made of JSON objects."""
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, dict):
-        return {key: as_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_plain(item) for item in value]
-    return value

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from lsp_server.postprocess.indent_style import IndentStyle
+from lsp_server.snapshot import Point
+from lsp_server.syntax.tree import SyntaxTree
+
+
+@dataclass(frozen=True)
+class Syntax:
+    """The document's tree without the answer, and where the answer would go."""
+
+    tree: SyntaxTree
+    point: Point
+
+    def with_text(self, text: str, num_replaced: int) -> SyntaxTree:
+        r"""The tree of the document with ``text`` (``\n`` line ends) in its place."""
+        lines, (line, column) = list(self.tree.lines), self.point
+        content = lines[line]
+        lines[line : line + 1] = f"{content[:column]}{text}{content[column + num_replaced :]}".split("\n")
+        return self.tree.parse_again(lines)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a text would be inserted. ``rest`` is what stands right of the cursor, ``following`` the next lines.
+    """Where a text would be inserted.
 
-    ``may_replace`` is false where the editor dictates the range, so closers at the right cannot be replaced.
+    ``head`` is what stands left of the cursor, ``rest`` what stands right of it, ``preceding`` the lines above (the
+    nearest last) and ``following`` the lines below. ``may_replace`` is false where the editor dictates the range, so
+    closers at the right cannot be replaced. ``syntax`` is None without a grammar.
     """
 
     rest: str
@@ -19,6 +40,10 @@ class Place:
     single_line: bool
     invoked: bool
     may_replace: bool = True
+    head: str = ""
+    preceding: tuple[str, ...] = ()
+    indent_style: IndentStyle = field(default_factory=IndentStyle)
+    syntax: Syntax | None = None
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,49 @@ async def test_a_warm_up_leaves_nothing_to_compute(client: AsyncEngine) -> None:
     assert result.num_computed_tokens == 1
 
 
+async def test_alternatives_are_other_texts_and_change_nothing(client: AsyncEngine) -> None:
+    plain = await client.complete(completion(max_tokens=12))
+    result = await client.complete(completion(max_tokens=12, num_alternatives=3))
+    assert (result.text, result.num_tokens, result.num_forwards) == (plain.text, 12, result.num_forwards)
+    assert len({result.text, *result.alternatives}) == 4
+    # What came of it stays in the prefix cache: a wrong key there would change a later answer.
+    assert (await client.complete(completion(max_tokens=12))).text == plain.text
+    again = await client.complete(completion(max_tokens=12, num_alternatives=3))
+    assert again.alternatives == result.alternatives
+
+
+@pytest.mark.parametrize("policy", [Policy.AUTOREGRESSIVE, Policy.VERIFIED])
+async def test_the_policy_and_the_drafts_change_no_alternative(client: AsyncEngine, policy: Policy) -> None:
+    texts = set()
+    for use_lookup in (True, False):
+        decoding = DecodingParams(policy=policy, use_lookup=use_lookup)
+        request = completion("abc = abc + abc\n" * 4, max_tokens=16, decoding=decoding, num_alternatives=3)
+        texts.add((await client.complete(request)).alternatives)
+    assert len(texts) == 1
+
+
+async def test_a_deadline_among_the_alternatives_keeps_the_answer(client: AsyncEngine) -> None:
+    await client.complete(completion(max_tokens=1))
+    decoding = DecodingParams(policy=Policy.AUTOREGRESSIVE, use_lookup=False)
+    whole = await client.complete(completion(max_tokens=60, decoding=decoding))
+    deadline_ms = int(whole.timings.total_ms * 2.5)
+    request = completion(max_tokens=60, decoding=decoding, num_alternatives=8, deadline_ms=deadline_ms)
+    result = await client.complete(request)
+    assert (result.text, result.finish_reason) == (whole.text, FinishReason.LENGTH)
+    assert len(result.alternatives) < 8
+
+
+async def test_a_warm_up_steps_aside_for_a_request(client: AsyncEngine) -> None:
+    """It holds the keys and values of the same text: a key stroke meanwhile must find them in the cache."""
+    context = "value = compute(1, 2, 3)\n" * 70
+    await client.complete(completion(context, max_tokens=1))
+    warm_up = asyncio.create_task(client.warm(WarmRequest(completion=completion(context + "a" * 300, max_tokens=1))))
+    await asyncio.sleep(0)
+    result = await client.complete(completion(context + "a", max_tokens=1))
+    assert result.num_computed_tokens <= 300
+    await warm_up
+
+
 async def test_an_edit_streams_frames_then_its_result(client: AsyncEngine) -> None:
     items = [item async for item in client.edit(EditRequest(selection="a = 1\n", instruction="rename", max_tokens=30))]
     assert all(isinstance(item, PreviewFrame) for item in items[:-1])

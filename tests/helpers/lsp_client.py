@@ -10,8 +10,9 @@ import json
 import os
 import re
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -193,25 +194,41 @@ class EditorClient:
         apply_edit: bool = True,
         configuration: bool = False,
         progress: bool = False,
+        folders: Sequence[Path] = (),
+        file_watching: bool = False,
+        notebooks: bool = False,
+        edit_prompt: bool = False,
+        code_action_literals: bool = True,
     ) -> dict[str, Any]:
         """The handshake up to ``initialized``; the result is the answer to ``initialize``."""
         self.encoding = encoding
         document: dict[str, Any] = {"synchronization": {"dynamicRegistration": True}, "completion": {}}
         if inline_completion:
             document["inlineCompletion"] = {"dynamicRegistration": True}
-        workspace = {
+        if code_action_literals:
+            kinds = {"codeActionKind": {"valueSet": ["quickfix", "refactor"]}}
+            document["codeAction"] = {"codeActionLiteralSupport": kinds}
+        workspace: dict[str, Any] = {
             "applyEdit": apply_edit,
             "workspaceEdit": {"documentChanges": True},
             "configuration": configuration,
             "didChangeConfiguration": {"dynamicRegistration": configuration},
         }
-        capabilities = {
+        if file_watching:
+            workspace["didChangeWatchedFiles"] = {"dynamicRegistration": True}
+        capabilities: dict[str, Any] = {
             "textDocument": document,
             "workspace": workspace,
             "window": {"workDoneProgress": progress},
             "general": {"positionEncodings": [encoding]},
         }
-        params = {"processId": os.getpid(), "rootUri": None, "capabilities": capabilities}
+        if notebooks:
+            capabilities["notebookDocument"] = {"synchronization": {"dynamicRegistration": True}}
+        if edit_prompt:
+            capabilities["experimental"] = {"unmask": {"editPrompt": True}}
+        params: dict[str, Any] = {"processId": os.getpid(), "rootUri": None, "capabilities": capabilities}
+        if folders:
+            params["workspaceFolders"] = [{"uri": folder.as_uri(), "name": folder.name} for folder in folders]
         answer = await self.request("initialize", {**params, "initializationOptions": options})
         self.capabilities = answer["capabilities"]
         self.notify("initialized", {})
@@ -299,15 +316,17 @@ class EditorClient:
 @asynccontextmanager
 async def open_editor(*arguments: str, env: dict[str, str] | None = None) -> AsyncIterator[EditorClient]:
     """An editor whose language server has just been started; nothing was sent yet."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "lsp_server", *arguments,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env={**os.environ, **(env or {})},
-    )  # fmt: skip
-    editor = EditorClient(process)
-    try:
-        yield editor
-    finally:
-        await editor.aclose()
+    with tempfile.TemporaryDirectory() as state:  # the user's own statistics are no place for what tests do
+        environment = {**os.environ, "UNMASK_STATE_DIR": state, **(env or {})}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "lsp_server", *arguments,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=environment,
+        )  # fmt: skip
+        editor = EditorClient(process)
+        try:
+            yield editor
+        finally:
+            await editor.aclose()
 
 
 def _position(line: int, character: int) -> dict[str, int]:

@@ -7,6 +7,7 @@ In a thread of the test (:func:`serve_engine`) its requests can be looked at; as
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import socket
 import sys
@@ -45,8 +46,10 @@ class WrittenEngine:
     """
 
     completions: dict[str, str] = field(default_factory=dict)
+    alternatives: dict[str, list[str]] = field(default_factory=dict)
     edits: dict[str, str] = field(default_factory=dict)
     forward_s: float = 0.005
+    warm_s: float = 0.0
     edit_finish: FinishReason = FinishReason.STOP
     error: UnmaskError | None = None
     status: str = "ready"
@@ -61,8 +64,11 @@ class WrittenEngine:
         if self.error:
             raise self.error
         text = next((text for key, text in self.completions.items() if request.prefix.endswith(key)), "")
+        others = next((texts for key, texts in self.alternatives.items() if request.prefix.endswith(key)), [])
         await self._work(text)
-        return self._result(request.id, text)
+        return dataclasses.replace(
+            self._result(request.id, text), alternatives=tuple(others[: request.num_alternatives])
+        )
 
     async def edit(self, request: EditRequest) -> AsyncGenerator[PreviewFrame | Result, None]:
         self.asked_edits.append(request)
@@ -76,6 +82,11 @@ class WrittenEngine:
 
     async def warm(self, request: WarmRequest) -> None:
         self.warmed.append(request)
+        try:
+            await asyncio.sleep(self.warm_s)
+        except asyncio.CancelledError:
+            self.num_cancelled += 1
+            raise
 
     async def health(self) -> Health:
         models = (ModelStatus(name=MODEL, task="completion", state=self.status),)

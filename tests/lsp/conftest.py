@@ -19,8 +19,8 @@ def connect(engine):
     """``async with connect(...) as editor``: initialized, and the engine is ready."""
 
     @asynccontextmanager
-    async def connect(settings=None, *, arguments=(), **capabilities):
-        async with open_editor(*arguments) as editor:
+    async def connect(settings=None, *, arguments=(), env=None, **capabilities):
+        async with open_editor(*arguments, env=env) as editor:
             settings = {"engine": {"url": engine.url, "token": TOKEN}, **(settings or {})}
             await editor.initialize(settings, **capabilities)
             await editor.wait_for_status("ready")

@@ -58,12 +58,13 @@ async def test_capabilities(connect):
     async with connect() as editor:
         assert editor.capabilities == {
             "positionEncoding": "utf-16",
-            "textDocumentSync": {"openClose": True, "change": 2, "save": False},
+            "textDocumentSync": {"openClose": True, "change": 2, "save": True},
             "inlineCompletionProvider": {},
+            "codeActionProvider": {"codeActionKinds": ["quickfix", "refactor.rewrite"], "resolveProvider": False},
             "executeCommandProvider": {
                 "commands": [
-                    "unmask.status", "unmask.restartEngine", "unmask.toggle", "unmask.accepted", "unmask.edit",
-                    "unmask.acceptEdit", "unmask.rejectEdit",
+                    "unmask.status", "unmask.restartEngine", "unmask.toggle", "unmask.accepted", "unmask.listModels",
+                    "unmask.edit", "unmask.acceptEdit", "unmask.rejectEdit", "unmask.editScope", "unmask.warmEdit",
                 ]
             },
             "workspace": {
@@ -78,6 +79,7 @@ async def test_capabilities(connect):
     [
         {},
         {"textDocument": {"inlineCompletion": {}}},
+        {"textDocument": {"inlineCompletion": {}}, "notebookDocument": {"synchronization": {}}},
         {"textDocument": {"completion": {}}, "general": {"positionEncodings": ["utf-7", "utf-8"]}},
         {"textDocument": {"inlineCompletion": None}, "general": {"positionEncodings": ["utf-32", "utf-16"]}},
     ],

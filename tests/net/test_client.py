@@ -102,10 +102,10 @@ async def connected(url: str, **settings: float) -> AsyncIterator[HttpEngineClie
         (http(encode(RESULT)[:-3]), ProtocolMismatch, "cut off"),
         (http(encode(RESULT) * 2), ProtocolMismatch, "more than one answer"),
         (http(encode(FRAME)), ProtocolMismatch, "unexpected message preview"),
-        (http(msgpack.packb({"v": 2, "t": "result", "d": {}})), ProtocolMismatch, "protocol version 2"),
-        (http(msgpack.packb({"v": 1, "t": "result", "d": {}})), ProtocolMismatch, "result.id: missing field"),
+        (http(msgpack.packb({"v": 3, "t": "result", "d": {}})), ProtocolMismatch, "protocol version 3"),
+        (http(msgpack.packb({"v": 2, "t": "result", "d": {}})), ProtocolMismatch, "result.id: missing field"),
         (
-            http(msgpack.packb({"v": 1, "t": "error", "d": {"code": "new", "message": "m", "retryable": False}})),
+            http(msgpack.packb({"v": 2, "t": "error", "d": {"code": "new", "message": "m", "retryable": False}})),
             EngineError,
             "m",
         ),

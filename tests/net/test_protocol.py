@@ -74,6 +74,8 @@ completions = st.builds(
     prefix=text,
     suffix=text,
     last_suggestion=text,
+    repository=label,
+    num_alternatives=st.integers(0, 8),
     single_line=st.booleans(),
     stop_at_scope=st.booleans(),
     **shared,
@@ -95,6 +97,7 @@ results = st.builds(
     model=label,
     policy=label,
     notice=text,
+    alternatives=st.lists(text, max_size=3).map(tuple),
 )
 healths = st.builds(
     Health,
@@ -243,7 +246,7 @@ def test_a_payload_that_does_not_fit_is_refused_by_name(payload: Any, problem: s
         (b"\xc1", "not a valid msgpack message"),
         (msgpack.packb([1, 2]), "not a message of Unmask"),
         (msgpack.packb({"v": 1, "t": "complete"}), "not a message of Unmask"),
-        (pack({"prefix": "a"}, version=2), "protocol version 2, this one 1"),
+        (pack({"prefix": "a"}, version=3), "protocol version 3, this one 2"),
         (pack({"prefix": "a"}, version=True), "protocol version unknown"),
         (pack({"prefix": "a"}, version="1"), "protocol version unknown"),
         (pack({"prefix": "a"}, tag="comlete"), "unknown kind of message"),

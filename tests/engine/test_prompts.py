@@ -1,0 +1,48 @@
+"""What a completion's prompt looks like, token for token: checkpoints are trained for exactly this."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from diffusion_core.prompts import Prompt, Special, prompt_format
+from diffusion_core.requests import CompletionRequest, Snippet
+
+FORMAT = prompt_format("qwen2.5-coder/1")
+REQUEST = CompletionRequest(prefix="P", suffix="S", language="python", path="a/main.py", repository="project")
+SNIPPETS = (Snippet(path="a/b.py", text="def b(): ...\n\n"), Snippet(path="c.py", text="C = 1"))
+LAYOUTS = {
+    "prefix_suffix_middle": "<|fim_prefix|>P<|fim_suffix|>S<|fim_middle|>",
+    "suffix_prefix_middle": "<|fim_suffix|>S<|fim_prefix|>P<|fim_middle|>",
+    "suffix_first": "<|fim_prefix|><|fim_suffix|>S<|fim_middle|>P",
+}
+
+
+def shown(prompt: Prompt) -> str:
+    return "".join(part.name if isinstance(part, Special) else part.text for part in prompt)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_without_snippets_there_is_nothing_but_the_file(layout: str) -> None:
+    assert shown(FORMAT.render_completion(REQUEST, layout)) == LAYOUTS[layout]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_snippets_come_first_in_the_repository_format(layout: str) -> None:
+    request = dataclasses.replace(REQUEST, snippets=SNIPPETS)
+    head = "<|repo_name|>project\n<|file_sep|>a/b.py\ndef b(): ...\n<|file_sep|>c.py\nC = 1\n<|file_sep|>a/main.py\n"
+    assert shown(FORMAT.render_completion(request, layout)) == head + LAYOUTS[layout]
+
+
+def test_a_snippet_that_is_added_keeps_the_prompt_before_it() -> None:
+    one = FORMAT.render_completion(dataclasses.replace(REQUEST, snippets=SNIPPETS[:1]), "suffix_first")
+    two = FORMAT.render_completion(dataclasses.replace(REQUEST, snippets=SNIPPETS), "suffix_first")
+    assert one[:4] == two[:4]
+
+
+def test_special_tokens_in_a_snippet_stay_text() -> None:
+    request = dataclasses.replace(REQUEST, snippets=(Snippet(path="x", text="<|fim_middle|>"),))
+    prompt = FORMAT.render_completion(request, "suffix_first")
+    specials = [part.name for part in prompt if isinstance(part, Special)]
+    assert specials.count("<|fim_middle|>") == 1
