@@ -159,7 +159,7 @@ class VsCode:
         script = """() => {
             const editor = document.querySelector('.editor-instance');
             const texts = selector => [...(editor?.querySelectorAll(selector) ?? [])].map(node => node.textContent);
-            return [texts('.view-lines .ghost-text-decoration').join(''), ...texts('div.ghost-text .view-line')];
+            return [texts('.view-lines .ghost-text-decoration').join(''), ...texts('.suggest-preview-text .view-line')];
         }"""
         return "\n".join(self.page.evaluate(script)).replace("\xa0", " ").rstrip("\n")
 

@@ -73,9 +73,9 @@ def test_allowed_values(name):
         assert "pattern" not in offered
 
 
-def test_where_code_goes_and_what_is_started_cannot_be_set_by_a_folder():
+def test_where_code_goes_what_is_left_out_and_what_is_started_cannot_be_set_by_a_folder():
     for name, offered in EDITOR.items():
-        if name.startswith(("unmask.engine.", "unmask.server.")):
+        if name.startswith(("unmask.engine.", "unmask.server.", "unmask.ignore.", "unmask.stats.")):
             assert offered["scope"] == "machine", name
     restricted = PACKAGE["capabilities"]["untrustedWorkspaces"]["restrictedConfigurations"]
     assert set(restricted) == {name for name, offered in EDITOR.items() if offered.get("scope") == "machine"}

@@ -33,8 +33,10 @@ export async function chooseModel(server: Connection): Promise<void> {
 
 async function pick(server: Connection, present: string, task: string, label: string): Promise<string | undefined> {
   const models = await server.execute<readonly ModelInfo[]>(LIST, {});
-  const fitting = models.filter(({ tasks }) => tasks.length === 0 || tasks.some((each) => each.startsWith(task)));
-  const entries: Entry[] = (fitting.length > 0 ? fitting : models).map((model) => toEntry(model, present));
+  const isMadeFor = ({ tasks }: ModelInfo): boolean =>
+    tasks.length === 0 || tasks.some((each) => each.startsWith(task));
+  const inOrder = [...models.filter(isMadeFor), ...models.filter((model) => !isMadeFor(model))];
+  const entries = inOrder.map((model) => toEntry(model, present, isMadeFor(model)));
   const byDefault: Entry = { label: "$(circle-outline) Default", description: "what the engine chooses", name: "" };
   const other: Entry = { label: "$(folder) Another model…", description: "a name or the path of a folder", name: "?" };
   const chosen = await vscode.window.showQuickPick([...entries, byDefault, other], {
@@ -46,9 +48,13 @@ async function pick(server: Connection, present: string, task: string, label: st
   return chosen?.name === "?" ? typeName(present, label) : chosen?.name;
 }
 
-function toEntry(model: ModelInfo, present: string): Entry {
+function toEntry(model: ModelInfo, present: string, isMadeForIt: boolean): Entry {
   const size = model.parameters === undefined ? "" : formatParameters(model.parameters);
-  const notes = [model.isDefault ? "default" : "", model.isPresent ? "" : `not downloaded: unmask pull ${model.name}`];
+  const notes = [
+    model.isDefault && isMadeForIt ? "default" : "",
+    isMadeForIt ? "" : `made for ${model.tasks.join(" and ")}`,
+    model.isPresent ? "" : `not downloaded: unmask pull ${model.name}`,
+  ];
   return {
     name: model.name,
     label: `${model.name === present ? "$(check)" : model.isPresent ? "$(package)" : "$(cloud-download)"} ${model.name}`,
