@@ -152,6 +152,13 @@ class VsCode:
         self.page.locator(".tab.active.dirty").wait_for(state="detached")
         return (self.folder / name).read_bytes().decode()
 
+    def expect(self, text: str, timeout_s: float = 5.0) -> None:
+        """Save until the file holds this text: the editor carries keys out a moment after they are pressed."""
+        give_up = time.monotonic() + timeout_s
+        while (saved := self.save()) != text and time.monotonic() < give_up:
+            self.page.wait_for_timeout(50)
+        assert saved == text, f"the file is\n{saved!r}\nand should be\n{text!r}"
+
     # --- what can be seen --------------------------------------------------------------------------------------------
 
     def ghost_text(self) -> str:

@@ -109,10 +109,10 @@ def test_the_preview_is_drawn_and_never_in_the_buffer_and_one_change_of_two_is_a
     vscode.screenshot("edit-half-decided")
     vscode.press("Alt+y")
     wait_for(lambda: is_dirty(vscode), "the change", page=vscode.page)
-    assert vscode.save() == BEFORE + ONLY_SECOND + AFTER
+    vscode.expect(BEFORE + ONLY_SECOND + AFTER)
     wait_for_end(vscode)
     vscode.press("Control+z")
-    assert vscode.save() == TEXT
+    vscode.expect(TEXT)
 
     (asked,) = tap.commands("unmask.edit", start)
     assert asked["apply"] is False
@@ -135,9 +135,9 @@ def test_buttons_of_the_changes_and_a_crlf_document(vscode):
     wait_for_lens(vscode, "1 of 2 changes open")
     vscode.page.locator(".review-widget:visible .codicon-check").last.click()
     wait_for(lambda: is_dirty(vscode), "the change", page=vscode.page)
-    assert vscode.save() == (BEFORE + NEW + AFTER).replace("\n", "\r\n")
+    vscode.expect((BEFORE + NEW + AFTER).replace("\n", "\r\n"))
     vscode.press("Control+z")
-    assert vscode.save() == TEXT.replace("\n", "\r\n")
+    vscode.expect(TEXT.replace("\n", "\r\n"))
 
 
 def test_an_edit_moves_with_its_text_and_is_refused_while_that_text_is_another(vscode):
@@ -156,7 +156,7 @@ def test_an_edit_moves_with_its_text_and_is_refused_while_that_text_is_another(v
     wait_for(lambda: len(zones(vscode)) == 2, "both changes", page=vscode.page)
     press_lens(vscode, "Accept all")
     wait_for_end(vscode)
-    assert vscode.save() == "import math\nx = 1\n\n\n" + NEW + AFTER
+    vscode.expect("import math\nx = 1\n\n\n" + NEW + AFTER)
 
 
 def test_a_stale_edit_runs_again_on_the_new_text(vscode, engine):
@@ -170,7 +170,7 @@ def test_a_stale_edit_runs_again_on_the_new_text(vscode, engine):
     wait_for_lens(vscode, "changes")
     vscode.press("Alt+Shift+N")
     wait_for_end(vscode)
-    assert vscode.save() == TEXT.replace("total = 0\n", "total = 01\n")
+    vscode.expect(TEXT.replace("total = 0\n", "total = 01\n"))
 
 
 @contextlib.contextmanager
@@ -194,7 +194,7 @@ def test_text_typed_between_the_servers_check_and_the_change_wins(vscode, tap):
         vscode.type("7")
         vscode.page.wait_for_timeout(200)
     vscode.wait_for_notification("the text was changed since the edit was made")
-    assert vscode.save() == TEXT.replace("total = 0\n", "total = 07\n")
+    vscode.expect(TEXT.replace("total = 0\n", "total = 07\n"))
     vscode.clear_notifications()
 
 
@@ -230,7 +230,7 @@ def test_the_diff_shows_the_whole_edit_and_decides_about_it(vscode):
     vscode.screenshot("edit-diff")
     vscode.page.locator(".editor-actions .codicon-check-all:visible").first.click()
     vscode.page.locator(".tab", has_text="edit by Unmask").wait_for(state="detached")
-    assert vscode.save() == BEFORE + NEW + AFTER
+    vscode.expect(BEFORE + NEW + AFTER)
 
 
 def test_text_of_more_lines_than_there_were_is_shown_below_them(vscode, engine):

@@ -33,10 +33,10 @@ def test_ghost_text_appears_and_tab_takes_all_of_it_in_one_step_of_undo(vscode, 
     vscode.screenshot("ghost-text")
     assert "return total" in vscode.ghost_text()
     vscode.press("Tab")
-    assert vscode.save() == ADD + ADD_REST
+    vscode.expect(ADD + ADD_REST)
     wait_for(lambda: tap.commands("unmask.accepted"), "the command of the accepted item", page=vscode.page)
     vscode.press("Control+z")
-    assert vscode.save() == ADD
+    vscode.expect(ADD)
 
 
 def test_typing_through_it_asks_nobody_and_never_hides_it(vscode, engine, tap):
@@ -65,7 +65,7 @@ def test_typing_through_it_asks_nobody_and_never_hides_it(vscode, engine, tap):
     assert tap.params_of(ASK, num_messages) == []
     assert len(engine.asked) == num_asked
     vscode.press("Tab")
-    assert vscode.save() == ADD + ADD_REST
+    vscode.expect(ADD + ADD_REST)
 
 
 def test_accept_word_then_line_then_the_rest(vscode, engine, tap):
@@ -73,7 +73,7 @@ def test_accept_word_then_line_then_the_rest(vscode, engine, tap):
     start = len(tap)
     vscode.press("Control+ArrowRight")
     wait_for(lambda: vscode.ghost_text().startswith(" = a + b"), "the word taken", page=vscode.page)
-    assert vscode.save() == ADD + "total"
+    vscode.expect(ADD + "total")
     told = wait_for(
         lambda: tap.params_of("$/unmask/didPartiallyAccept", start), "that a part was taken", page=vscode.page
     )
@@ -81,13 +81,17 @@ def test_accept_word_then_line_then_the_rest(vscode, engine, tap):
     vscode.wait_for_ghost_text("a + b")
     vscode.press("Control+Alt+ArrowRight")
     wait_for(lambda: "a + b" not in vscode.ghost_text(), "the line taken", page=vscode.page)
-    assert vscode.save().rstrip() == ADD + "total = a + b"
+    vscode.expect(ADD + "total = a + b\n")
+    vscode.wait_for_ghost_text("    if total < 0:")
+    vscode.press("Tab")  # in front of an indentation the editor's Tab goes one level in, along the suggestion
+    vscode.expect(ADD + "total = a + b\n    ")
     vscode.wait_for_ghost_text("return total")
     vscode.press("Tab")
-    assert vscode.save() == ADD + ADD_REST
+    vscode.expect(ADD + ADD_REST)
     lengths = [params["acceptedLength"] for params in tap.params_of("$/unmask/didPartiallyAccept", start)]
     assert lengths == sorted(lengths)
-    assert len(engine.asked) == 1
+    inside = [asked for asked in engine.asked if len(ADD) < len(asked.prefix) < len(ADD + ADD_REST)]
+    assert inside == [], "no engine is asked between the parts"
 
 
 def test_auto_closed_brackets_leave_no_stray_closer(vscode, engine):
@@ -99,7 +103,7 @@ def test_auto_closed_brackets_leave_no_stray_closer(vscode, engine):
     vscode.wait_for_ghost_text("1, 2")
     vscode.screenshot("closers")
     vscode.press("Tab")
-    assert vscode.save() == "x = 1\nprint(add(1, 2))\nprint(3)"
+    vscode.expect("x = 1\nprint(add(1, 2))\nprint(3)")
 
 
 def test_a_document_with_crlf_gets_crlf(vscode, engine):
@@ -111,7 +115,7 @@ def test_a_document_with_crlf_gets_crlf(vscode, engine):
     vscode.press("Control+ArrowRight")
     wait_for(lambda: vscode.ghost_text().startswith(" = a + b"), "the word taken", page=vscode.page)
     vscode.press("Tab")
-    assert vscode.save() == (before + ADD_REST.replace("\n", "\r\n"))
+    vscode.expect((before + ADD_REST.replace("\n", "\r\n")))
 
 
 def test_other_text_dismisses_it_and_the_server_is_told(vscode, engine, tap):
@@ -132,8 +136,7 @@ def test_the_palette_asks_at_a_place_where_nothing_comes_by_itself(vscode, engin
     engine.completions["value = comp"] = "ute()"
     vscode.open("invoked.py", "value = computer\n", line=1, column=13)
     vscode.command("Unmask: Suggest Here")
-    wait_for(lambda: engine.asked, "the request", page=vscode.page)
-    assert engine.asked[-1].prefix == "value = comp"
+    wait_for(lambda: any(asked.prefix == "value = comp" for asked in engine.asked), "the request", page=vscode.page)
 
 
 def test_without_a_suggestion_the_reason_can_be_read(vscode, engine):
