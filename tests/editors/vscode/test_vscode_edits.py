@@ -7,8 +7,6 @@ import contextlib
 import pytest
 from helpers.vscode import wait_for
 
-from lsp_server.capabilities import COMMANDS
-
 OLD = """def mean(values):
     total = 0
     for value in values:
@@ -265,7 +263,6 @@ def test_the_server_knows_that_code_actions_may_ask(tap):
     assert initialize["capabilities"]["experimental"]["unmask"] == {"editPrompt": True}
 
 
-@pytest.mark.skipif("unmask.editScope" not in COMMANDS, reason="this language server has no unmask.editScope")
 def test_without_a_selection_the_definition_is_the_scope(vscode, tap):
     start = len(tap)
     vscode.open("scope.py", TEXT, line=6, column=9)
@@ -281,7 +278,6 @@ def test_without_a_selection_the_definition_is_the_scope(vscode, tap):
     vscode.press("Alt+Shift+N")
 
 
-@pytest.mark.skipif("unmask.editScope" not in COMMANDS, reason="this language server cannot refine")
 def test_refine_starts_from_the_edit_that_waits(vscode, engine, tap):
     start = len(tap)
     engine.edits["use sum"] = NEW.replace(
@@ -299,7 +295,40 @@ def test_refine_starts_from_the_edit_that_waits(vscode, engine, tap):
     assert "total = sum(values)" in vscode.save()
 
 
-def test_a_key_or_code_action_with_an_instruction_runs_at_once(vscode, tap):
+def choose_action(vscode, title):
+    vscode.press("Control+.")
+    row = vscode.page.locator(".action-widget .monaco-list-row", has_text=title).first
+    row.wait_for()
+    vscode.screenshot("code-actions")
+    for _ in range(10):
+        if "focused" in (row.get_attribute("class") or ""):
+            break
+        vscode.press("ArrowDown")
+    vscode.press("Enter")
+
+
+def test_actions_of_the_light_bulb_run_at_once_or_ask(vscode, engine, tap):
+    class Whatever(dict[str, str]):
+        def __missing__(self, _):
+            return NEW
+
+    engine.edits = Whatever()
+    start = len(tap)
+    vscode.open("bulb.py", TEXT, line=4, column=6)
+    choose_action(vscode, "add docstring")
+    wait_for_lens(vscode, "2 changes")
+    assert "docstring" in tap.commands("unmask.edit", start)[0]["instruction"]
+    vscode.press("Alt+Shift+N")
+    wait_for_end(vscode)
+    choose_action(vscode, "edit with instruction")
+    vscode.quick_input().fill("use sum")
+    vscode.press("Enter")
+    wait_for_lens(vscode, "use sum: 2 changes")
+    vscode.press("Alt+Shift+N")
+    wait_for_end(vscode)
+
+
+def test_a_key_with_an_instruction_runs_at_once(vscode, tap):
     prompt = {
         "uri": (vscode.folder / "action.py").as_uri(),
         "range": {"start": {"line": 3, "character": 0}, "end": {"line": 8, "character": 0}},

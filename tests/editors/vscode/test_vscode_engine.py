@@ -12,8 +12,6 @@ import pytest
 from helpers.lsp_engine import TOKEN, free_port, wait_until_listening
 from helpers.vscode import wait_for
 
-from lsp_server.capabilities import COMMANDS
-
 WRONG_TOKEN = "a-wrong-token-0123456789"
 
 
@@ -139,15 +137,9 @@ def test_choosing_a_model_changes_the_setting(vscode, tap):
     vscode.command("Unmask: Choose Model")
     vscode.page.locator(".quick-input-list .monaco-list-row", has_text="Suggestions").click()
     vscode.page.locator(".quick-input-title", has_text="model for suggestions").wait_for()
-    if "unmask.listModels" in COMMANDS:
-        wait_for(
-            lambda: any("qwen2.5-coder-1.5b" in row for row in vscode.quick_rows()), "the models", page=vscode.page
-        )
-        vscode.screenshot("models")
-        vscode.page.locator(".quick-input-list .monaco-list-row", has_text="qwen2.5-coder-1.5b").first.click()
-    else:
-        vscode.quick_input().fill("qwen2.5-coder-1.5b")
-        vscode.press("Enter")
+    wait_for(lambda: any("qwen2.5-coder-1.5b" in row for row in vscode.quick_rows()), "the models", page=vscode.page)
+    vscode.screenshot("models")
+    vscode.page.locator(".quick-input-list .monaco-list-row", has_text="qwen2.5-coder-1.5b").first.click()
     settings = vscode.data / "Machine" / "settings.json"
     wait_for(
         lambda: '"unmask.engine.model": "qwen2.5-coder-1.5b"' in settings.read_text(), "the setting", page=vscode.page

@@ -14,6 +14,7 @@ ADD_REST = "total = a + b\n    if total < 0:\n        raise ValueError(total)\n 
 def ready(vscode, engine):
     vscode.wait_for_status("Ready")
     engine.completions.clear()
+    engine.alternatives.clear()
     engine.asked.clear()
     engine.warmed.clear()
 
@@ -115,7 +116,7 @@ def test_a_document_with_crlf_gets_crlf(vscode, engine):
     vscode.press("Control+ArrowRight")
     wait_for(lambda: vscode.ghost_text().startswith(" = a + b"), "the word taken", page=vscode.page)
     vscode.press("Tab")
-    vscode.expect((before + ADD_REST.replace("\n", "\r\n")))
+    vscode.expect(before + ADD_REST.replace("\n", "\r\n"))
 
 
 def test_other_text_dismisses_it_and_the_server_is_told(vscode, engine, tap):
@@ -137,6 +138,22 @@ def test_the_palette_asks_at_a_place_where_nothing_comes_by_itself(vscode, engin
     vscode.open("invoked.py", "value = computer\n", line=1, column=13)
     vscode.command("Unmask: Suggest Here")
     wait_for(lambda: any(asked.prefix == "value = comp" for asked in engine.asked), "the request", page=vscode.page)
+
+
+def test_asked_for_several_come_and_the_keys_go_through_them(vscode, engine):
+    engine.completions["best = "] = "first()"
+    engine.alternatives["best = "] = ["second()", "third()"]
+    vscode.open("several.py", "best = ", line=1, column=8)
+    vscode.command("Unmask: Suggest Here")
+    vscode.wait_for_ghost_text("first()")
+    vscode.press("Alt+]")
+    vscode.wait_for_ghost_text("second()")
+    vscode.press("Alt+]")
+    vscode.wait_for_ghost_text("third()")
+    vscode.press("Alt+[")
+    vscode.wait_for_ghost_text("second()")
+    vscode.press("Tab")
+    vscode.expect("best = second()")
 
 
 def test_without_a_suggestion_the_reason_can_be_read(vscode, engine):
