@@ -3,7 +3,7 @@
 import * as vscode from "vscode";
 import type { EditSession } from "./session";
 
-const MAX_INSTRUCTION = 60;
+const MAX_INSTRUCTION = 40;
 
 export class EditLenses implements vscode.CodeLensProvider, vscode.Disposable {
   private readonly changed = new vscode.EventEmitter<void>();
