@@ -35,6 +35,7 @@ def ready(vscode, engine):
     engine.edits.clear()
     engine.edits[INSTRUCTION] = NEW
     engine.asked_edits.clear()
+    engine.warmed.clear()
     engine.forward_s = 0.005
 
 
@@ -263,14 +264,14 @@ def test_the_server_knows_that_code_actions_may_ask(tap):
     assert initialize["capabilities"]["experimental"]["unmask"] == {"editPrompt": True}
 
 
-def test_without_a_selection_the_definition_is_the_scope(vscode, tap):
+def test_without_a_selection_the_definition_is_the_scope(vscode, engine, tap):
     start = len(tap)
     vscode.open("scope.py", TEXT, line=6, column=9)
     vscode.press("Alt+i")
     vscode.quick_input()
     wait_for(lambda: vscode.page.locator(".quick-input-title", has_text="mean").count(), "the scope", page=vscode.page)
     vscode.type("handle")
-    wait_for(lambda: tap.commands("unmask.warmEdit", start), "the warm-up", page=vscode.page)
+    wait_for(lambda: any(asked.edit for asked in engine.warmed), "the warm-up", page=vscode.page)
     vscode.quick_input().fill(INSTRUCTION)
     vscode.press("Enter")
     wait_for_lens(vscode, "2 changes")

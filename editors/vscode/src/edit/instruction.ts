@@ -8,6 +8,7 @@ const WARM_DELAY_MS = 250;
 
 interface Entry extends vscode.QuickPickItem {
   readonly instruction: string;
+  readonly isTyped: boolean;
 }
 
 export class InstructionPrompt {
@@ -20,6 +21,7 @@ export class InstructionPrompt {
     picker.placeholder = "What should be changed? For example: handle an empty list";
     picker.ignoreFocusOut = true;
     let timer: NodeJS.Timeout | undefined;
+    let activeFor = "";
     const refresh = (value: string): void => {
       picker.items = this.entries(value);
       clearTimeout(timer);
@@ -30,11 +32,17 @@ export class InstructionPrompt {
     try {
       const instruction = await new Promise<string | undefined>((resolve) => {
         picker.onDidChangeValue(refresh);
+        picker.onDidChangeActive(() => {
+          activeFor = picker.value;
+        });
         picker.onDidHide(() => resolve(undefined));
         picker.onDidAccept(() => {
-          const chosen = picker.activeItems[0]?.instruction ?? picker.value.trim();
-          if (chosen) {
-            resolve(chosen);
+          // The list lags behind the keys: an entry counts only if it was made for what stands in the field now.
+          const active = picker.activeItems[0];
+          const isEntry = active && !active.isTyped && activeFor === picker.value;
+          const instruction = isEntry ? active.instruction : picker.value.trim();
+          if (instruction) {
+            resolve(instruction);
           }
         });
         picker.show();
@@ -59,8 +67,10 @@ export class InstructionPrompt {
     const typed = value.trim();
     const history = this.history()
       .filter((instruction) => instruction !== typed)
-      .map((instruction) => ({ label: `$(history) ${instruction}`, instruction }));
-    return typed ? [{ label: `$(sparkle) ${typed}`, instruction: typed, alwaysShow: true }, ...history] : history;
+      .map((instruction) => ({ label: `$(history) ${instruction}`, instruction, isTyped: false }));
+    return typed
+      ? [{ label: `$(sparkle) ${typed}`, instruction: typed, isTyped: true, alwaysShow: true }, ...history]
+      : history;
   }
 
   private history(): readonly string[] {

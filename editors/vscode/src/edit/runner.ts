@@ -110,14 +110,10 @@ export class EditRunner {
   }
 
   private params(session: EditSession): EditParams {
-    const { start, end } = session.range;
     const text = session.original;
     return {
       uri: this.server.toUri(session.document.uri),
-      range: {
-        start: { line: start.line, character: start.character },
-        end: { line: end.line, character: end.character },
-      },
+      range: plain(session.range),
       instruction: session.instruction,
       version: session.document.version,
       apply: false,
@@ -130,7 +126,8 @@ export class EditRunner {
 
   private async scopeOf(document: vscode.TextDocument, range: vscode.Range): Promise<Scope> {
     if (this.server.knows(SCOPE)) {
-      const scope = await this.server.execute<EditScope>(SCOPE, { uri: this.server.toUri(document.uri), range });
+      const argument = { uri: this.server.toUri(document.uri), range: plain(range) };
+      const scope = await this.server.execute<EditScope>(SCOPE, argument);
       return { lines: touchedLines(toRange(scope.range)), kind: scope.kind, name: scope.name };
     }
     const isBlank = range.isEmpty && document.lineAt(range.start.line).isEmptyOrWhitespace;
@@ -143,7 +140,7 @@ export class EditRunner {
     this.sessions.highlight(document, range);
     const warm = (instruction: string): void => {
       if (this.server.knows(WARM)) {
-        const argument = { uri, range, ...(instruction && { instruction }) };
+        const argument = { uri, range: plain(range), ...(instruction && { instruction }) };
         this.server.execute(WARM, argument).catch(() => undefined);
       }
     };
@@ -211,6 +208,14 @@ function promptTitle({ lines, kind, name }: Scope): string {
 
 function given(range: vscode.Range): Scope {
   return { lines: touchedLines(range), kind: "selection", name: "" };
+}
+
+/** A range for the server: in JSON the editor's own class is something else. */
+function plain({ start, end }: vscode.Range): EditScope["range"] {
+  return {
+    start: { line: start.line, character: start.character },
+    end: { line: end.line, character: end.character },
+  };
 }
 
 function toRange({ start, end }: EditScope["range"]): vscode.Range {

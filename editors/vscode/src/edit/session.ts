@@ -84,7 +84,6 @@ export class EditSession {
 
   follow(changes: readonly Change[]): void {
     this.lines = followAll(this.lines, changes);
-    this.refined?.follow(changes);
   }
 
   /** Takes the server's answer. Its ranges belong to the version asked about; the lines may have moved since. */

@@ -144,7 +144,9 @@ export class EditSessions implements vscode.Disposable {
     }
     const session = this.of(document);
     if (session && contentChanges.length > 0) {
-      session.follow(contentChanges);
+      for (let each: EditSession | undefined = session; each; each = each.refined) {
+        each.follow(contentChanges); // those that are refined may have to be shown again
+      }
       this.redraw(session);
     }
   }
