@@ -75,7 +75,6 @@ def ask(vscode, name, text=TEXT, instruction=INSTRUCTION):
     vscode.press(*["Shift+ArrowDown"] * 5)
     vscode.press("Alt+i")
     vscode.quick_input().fill(instruction)
-    vscode.page.locator(".quick-input-list .monaco-list-row", has_text=instruction).first.wait_for()
     vscode.press("Enter")
 
 
@@ -277,6 +276,24 @@ def test_without_a_selection_the_definition_is_the_scope(vscode, engine, tap):
     wait_for_lens(vscode, "2 changes")
     assert tap.commands("unmask.edit", start)[0]["range"]["start"]["line"] == 3
     vscode.press("Alt+Shift+N")
+
+
+def test_a_refinement_that_is_stopped_leaves_the_edit_that_waits(vscode, engine):
+    make(vscode, "refine_stopped.py")
+    engine.edits["use sum"] = NEW
+    engine.forward_s = 0.3
+    press_lens(vscode, "Refine")
+    vscode.quick_input().fill("use sum")
+    vscode.press("Enter")
+    wait_for_lens(vscode, "Unmask: use sum")
+    wait_for(lambda: len(engine.asked_edits) == 2, "the request", page=vscode.page)
+    vscode.go_to(1)
+    vscode.type("# a comment\n")  # moves the edit that is not shown, too
+    vscode.press("Escape")
+    wait_for(lambda: len(zones(vscode)) == 2, "the changes of before", page=vscode.page)
+    press_lens(vscode, "Accept all")
+    wait_for_end(vscode)
+    vscode.expect("# a comment\n" + BEFORE + NEW + AFTER)
 
 
 def test_refine_starts_from_the_edit_that_waits(vscode, engine, tap):
