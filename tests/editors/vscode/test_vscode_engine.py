@@ -92,6 +92,26 @@ def test_a_wrong_token_is_said_so_the_right_one_is_used_and_neither_is_written_d
         assert WRONG_TOKEN not in text, path
 
 
+def last_engine_settings(tap):
+    """What the server was last given when it asked for its settings."""
+    answers = [message["result"] for message in tap.messages if message["from"] == "editor" and "result" in message]
+    return [answer[0]["engine"] for answer in answers if isinstance(answer, list) and "engine" in (answer[0] or {})][-1]
+
+
+def test_a_token_is_given_to_the_server_it_belongs_to_and_to_no_other(vscode, tap, remote):
+    url = f"http://127.0.0.1:{remote.port}"
+    assert last_engine_settings(tap)["token"] == TOKEN
+    other = f"http://localhost:{remote.port}"
+    vscode.set(unmask__engine__url=other)
+    wait_for(lambda: last_engine_settings(tap)["url"] == other, "the other address", page=vscode.page)
+    assert "token" not in last_engine_settings(tap)
+    vscode.wait_for_status("no token")
+    vscode.set(unmask__engine__url=url)
+    vscode.wait_for_status("Ready")
+    assert last_engine_settings(tap)["token"] == TOKEN
+    vscode.clear_notifications()
+
+
 def test_the_engine_killed_and_back(vscode, remote):
     vscode.wait_for_status("Ready")
     remote.kill()
