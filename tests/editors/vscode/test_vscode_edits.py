@@ -61,6 +61,17 @@ def zones(vscode) -> list[str]:
     ]
 
 
+def line_above_zone(vscode, number) -> str:
+    """The line of code that a change is shown below."""
+    script = """number => {
+        const y = node => node.getBoundingClientRect().y;
+        const top = y([...document.querySelectorAll('.editor-instance .review-widget')][number]);
+        const lines = [...document.querySelectorAll('.editor-instance .view-lines > .view-line')];
+        return lines.filter(line => y(line) < top).sort((a, b) => y(a) - y(b)).at(-1).textContent;
+    }"""
+    return vscode.page.evaluate(script, number).replace("\xa0", " ")
+
+
 def wait_for_end(vscode):
     wait_for(lambda: not zones(vscode) and not lens(vscode), "the end of the edit", page=vscode.page)
 
@@ -100,7 +111,7 @@ def test_the_preview_is_drawn_and_never_in_the_buffer_and_one_change_of_two_is_a
     assert "The mean of the values" in zones(vscode)[0]
     assert "total += value" in zones(vscode)[1]
     assert not is_dirty(vscode)
-    assert vscode.page.locator(".panel .comments-panel:visible").count() == 0, "the comments panel must stay closed"
+    assert vscode.page.locator(".part.panel:visible").count() == 0, "the comments panel must stay closed"
 
     vscode.press("Alt+n")  # the first one; the cursor goes to the second
     wait_for_lens(vscode, "1 of 2 changes open")
@@ -144,6 +155,8 @@ def test_an_edit_moves_with_its_text_and_is_refused_while_that_text_is_another(v
     vscode.type("x = 1\n")  # above: everything moves
     vscode.page.wait_for_timeout(200)
     assert "2 changes" in lens(vscode)
+    vscode.screenshot("edit-moved")
+    assert line_above_zone(vscode, 0) == "def mean(values):"
     vscode.go_to(6, 14)
     vscode.type("1")  # inside
     wait_for_lens(vscode, "the text was changed since")

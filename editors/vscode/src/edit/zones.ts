@@ -13,6 +13,8 @@ interface Shown {
   readonly thread: vscode.CommentThread;
   readonly session: EditSession;
   readonly index: number;
+  /** Whether it was opened or closed last: the user may have done otherwise since, and that stays. */
+  isOpen: boolean | undefined;
 }
 
 export class Zones implements vscode.Disposable {
@@ -26,20 +28,23 @@ export class Zones implements vscode.Disposable {
     return this.shown.find((each) => each.thread === thread);
   }
 
-  /** Draws the hunks of a session as they are decided now; zones follow the text by themselves. */
+  /** Draws the hunks of a session where they are and as they are decided now. */
   showHunks(session: EditSession): void {
     this.clearPreview(session);
     for (const [index, hunk] of session.hunks.entries()) {
-      const present = this.shown.find((each) => each.session === session && each.index === index);
-      const thread =
-        present?.thread ?? this.create(session.document.uri, anchor(hunk.range), body(session, hunk), describe(hunk));
-      if (!present) {
-        this.shown.push({ thread, session, index });
+      const shown = this.shownFor(session, hunk, index);
+      const { thread } = shown;
+      const range = anchor(hunk.range);
+      if (!thread.range?.isEqual(range)) {
+        thread.range = range;
       }
       thread.label = title(session, hunk, index);
       thread.contextValue = hunk.decision;
       const isOpen = hunk.decision === "open" && !this.folded.has(session);
-      thread.collapsibleState = vscode.CommentThreadCollapsibleState[isOpen ? "Expanded" : "Collapsed"];
+      if (isOpen !== shown.isOpen) {
+        shown.isOpen = isOpen;
+        thread.collapsibleState = vscode.CommentThreadCollapsibleState[isOpen ? "Expanded" : "Collapsed"];
+      }
     }
   }
 
@@ -93,6 +98,17 @@ export class Zones implements vscode.Disposable {
 
   dispose(): void {
     this.controller.dispose();
+  }
+
+  private shownFor(session: EditSession, hunk: Hunk, index: number): Shown {
+    const present = this.shown.find((each) => each.session === session && each.index === index);
+    if (present) {
+      return present;
+    }
+    const thread = this.create(session.document.uri, anchor(hunk.range), body(session, hunk), describe(hunk));
+    const shown = { thread, session, index, isOpen: undefined };
+    this.shown.push(shown);
+    return shown;
   }
 
   private create(
