@@ -17,10 +17,12 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from playwright.sync_api import Locator, Page, sync_playwright
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
 
 ROOT = Path(__file__).resolve().parents[2]
 EDITORS = ROOT / ".editors"
@@ -213,6 +215,8 @@ class VsCode:
 
 def why_not() -> str:
     """Put the editor in place; the result says why it cannot be used here, and is empty if it can."""
+    if find_spec("playwright") is None:
+        return "playwright is not installed: pip install playwright"
     script = ROOT / "tests" / "editors" / "vscode" / "setup.sh"
     finished = subprocess.run(["bash", str(script)], capture_output=True, text=True, timeout=900, check=False)
     return "" if finished.returncode == 0 else (finished.stderr.strip().splitlines() or ["setup.sh failed"])[-1]
@@ -274,6 +278,8 @@ def open_vscode(
     base: Path, artefacts: Path, settings: dict[str, Any], environment: dict[str, str], log_level: str = "info"
 ) -> Iterator[VsCode]:
     """A window with our extension, on an empty folder below ``base``."""
+    from playwright.sync_api import sync_playwright
+
     folder, data = base / "project", base / "data"
     folder.mkdir()
     server = [sys.executable, "-P", "-m", "lsp_server"]

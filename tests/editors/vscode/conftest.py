@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from helpers.lsp_engine import TOKEN, WrittenEngine, serve_engine
 from helpers.lsp_tap import Tap
+from helpers.vscode import open_vscode, why_not
 
 ROOT = Path(__file__).resolve().parents[3]
 ARTEFACTS = ROOT / "out" / "vscode"
@@ -22,12 +23,7 @@ SERVER = (sys.executable, "-P", "-m", "lsp_server")
 @pytest.fixture(scope="session")
 def editor_in_place() -> None:
     """Skips where there is no editor, and says why."""
-    try:
-        from helpers.vscode import why_not
-    except ImportError as error:
-        reason = f"{error}: pip install playwright"
-    else:
-        reason = why_not()
+    reason = why_not()
     if reason:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
 
@@ -61,8 +57,6 @@ def log_level() -> str:
 
 @pytest.fixture(scope="module")
 def window(editor_in_place, engine_settings, environment, log_level, tap, tmp_path_factory):
-    from helpers.vscode import open_vscode
-
     settings = {"unmask.server.command": tap.command(*SERVER), **engine_settings}
     paths = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
     base = tmp_path_factory.mktemp("vscode")

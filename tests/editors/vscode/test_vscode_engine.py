@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
-from helpers.lsp_engine import TOKEN, free_port, wait_until_listening
+from helpers.lsp_engine import TOKEN, WrittenEngine, free_port, wait_until_listening
+from helpers.running_server import run_asgi
 from helpers.vscode import wait_for
+
+from diffusion_core.config import ServerConfig
+from diffusion_core.net.server import create_app
 
 WRONG_TOKEN = "a-wrong-token-0123456789"
 
@@ -109,6 +114,35 @@ def test_a_token_is_given_to_the_server_it_belongs_to_and_to_no_other(vscode, ta
     vscode.set(unmask__engine__url=url)
     vscode.wait_for_status("Ready")
     assert last_engine_settings(tap)["token"] == TOKEN
+    vscode.clear_notifications()
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory):
+    """An engine behind a certificate of a private authority: its address and the authority's file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs the openssl program to make a certificate")
+    key, certificate = (tmp_path_factory.mktemp("tls") / name for name in ("key.pem", "authority.pem"))
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=unmask-test"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    app = create_app(WrittenEngine(completions={"value = ": "compute()"}), ServerConfig(token=TOKEN), TOKEN)
+    with run_asgi(app, ssl_certfile=str(certificate), ssl_keyfile=str(key)) as address:
+        yield f"https://{address}", certificate
+
+
+def test_an_authority_of_ones_own_is_trusted_when_it_is_named(vscode, remote, encrypted):
+    url, certificate = encrypted
+    vscode.set(unmask__engine__url=url)
+    vscode.wait_for_status("no token")
+    set_token(vscode, TOKEN)
+    vscode.wait_for_status("certificate")
+    vscode.set(unmask__engine__caFile=str(certificate))
+    vscode.wait_for_status("Ready")
+    suggest(vscode, "tls.py")
+    vscode.set(unmask__engine__url=f"http://127.0.0.1:{remote.port}", unmask__engine__caFile=None)
+    vscode.wait_for_status("Ready")
     vscode.clear_notifications()
 
 
