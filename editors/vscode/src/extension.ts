@@ -49,7 +49,7 @@ export function activate(context: vscode.ExtensionContext): void {
     statistics,
     server.onStatus((status) => {
       if (lacksToken(status) && !lacksToken(statusBar.status)) {
-        void offerToken(tokens);
+        void offerToken(tokens, status.reason);
       }
       statusBar.show(status);
       void vscode.commands.executeCommand("setContext", "unmask.serverRunning", server.isRunning);
@@ -81,15 +81,12 @@ async function refreshLatency(server: Connection, statusBar: StatusBar): Promise
 }
 
 /** A missing or wrong token is the one state that only the user can end: it is said once, with the way out. */
-async function offerToken(tokens: TokenStore): Promise<void> {
+async function offerToken(tokens: TokenStore, reason: string): Promise<void> {
   const url = vscode.workspace.getConfiguration("unmask.engine").get("url", "");
+  const what = reason === "unauthorized" ? "does not accept the token" : "needs a token";
   const set = "Set token";
-  if (
-    (await vscode.window.showWarningMessage(
-      `Unmask: the engine${url ? ` at ${url}` : ""} wants the right token.`,
-      set,
-    )) === set
-  ) {
+  const answer = await vscode.window.showWarningMessage(`Unmask: the engine${url ? ` at ${url}` : ""} ${what}.`, set);
+  if (answer === set) {
     await tokens.ask();
   }
 }

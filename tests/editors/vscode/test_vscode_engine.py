@@ -74,13 +74,14 @@ def suggest(vscode, name):
 
 def test_a_wrong_token_is_said_so_the_right_one_is_used_and_neither_is_written_down(vscode, tap):
     vscode.wait_for_status("no token")
-    vscode.wait_for_notification("wants the right token")
+    vscode.wait_for_notification("needs a token")
     vscode.clear_notifications()
     item = vscode.page.locator("[id='unmask.unmask.unmask.status']")
     assert "error-kind" in item.get_attribute("class")
     set_token(vscode, WRONG_TOKEN)
     wait_for(lambda: WRONG_TOKEN in json.dumps(tap.messages), "the token at the server", page=vscode.page)
     vscode.wait_for_status("Check unmask.engine.token")
+    vscode.wait_for_notification("does not accept the token")
     item.hover()
     vscode.page.locator(".workbench-hover", has_text="unauthorized").wait_for()
     vscode.screenshot("status-unauthorized")
