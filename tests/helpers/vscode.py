@@ -82,6 +82,7 @@ class VsCode:
         self.data = data
         self._artefacts = artefacts
         self._settings: dict[str, Any] = {}
+        self._has_opened = False
 
     # --- settings ----------------------------------------------------------------------------------------------------
 
@@ -94,6 +95,7 @@ class VsCode:
     def bind(self, *keys: dict[str, Any]) -> None:
         """Bind keys of the user's: ``{key, command, args}``. The window is loaded anew, which reads them."""
         (self.data / "User" / "keybindings.json").write_text(json.dumps(keys))
+        self._has_opened = False
         self.page.reload()
         self.page.locator(".monaco-workbench").wait_for(timeout=60_000)
 
@@ -109,6 +111,10 @@ class VsCode:
         self.page.keyboard.press("Enter")
         self.page.locator(f".tab.active[data-resource-name='{name}']").wait_for()
         self.page.locator(".editor-instance .view-lines").first.wait_for()
+        if not self._has_opened:
+            # The editor loads what shows suggestions a moment after its first file; no key before that makes it ask.
+            self._has_opened = True
+            self.page.wait_for_timeout(1500)
         self.go_to(line, column)
         return path
 
