@@ -1,0 +1,170 @@
+// One edit from the instruction to the decision: where its lines are now, its hunks, and what was decided about them.
+
+import * as vscode from "vscode";
+import type { EditAnswer, ScopeKind } from "../protocol";
+import { applyChanges, type Change, contentLines, followAll, type Lines } from "./lines";
+
+export type Phase = "running" | "deciding" | "applying";
+export type Decision = "open" | "accepted" | "rejected";
+
+/** The lines that an edit may change. */
+export interface Scope {
+  readonly lines: Lines;
+  readonly kind: ScopeKind;
+  readonly name: string;
+}
+
+/** One changed place: these lines of the document become `text`. */
+export interface Hunk {
+  /** In the document as it is now. */
+  readonly range: vscode.Range;
+  readonly text: string;
+  readonly decision: Decision;
+}
+
+interface Proposed {
+  readonly range: vscode.Range;
+  readonly text: string;
+}
+
+export class EditSession {
+  readonly cancellation = new vscode.CancellationTokenSource();
+  readonly original: string;
+  phase: Phase = "running";
+  answer: EditAnswer | undefined;
+  private lines: Lines;
+  private readonly firstLine: number;
+  private proposed: readonly Proposed[] = [];
+  private decisions: Decision[] = [];
+
+  constructor(
+    readonly editId: string,
+    readonly document: vscode.TextDocument,
+    readonly scope: Scope,
+    readonly instruction: string,
+    /** The ready edit that this one refines; it stays valid until this one is ready. */
+    readonly refined?: EditSession,
+  ) {
+    this.lines = scope.lines;
+    this.firstLine = scope.lines.first;
+    this.original = document.getText(this.range);
+  }
+
+  /** The scope's whole lines, as the server is asked for them, where they are now. */
+  get range(): vscode.Range {
+    return wholeLines(this.document, this.lines);
+  }
+
+  get currentLines(): Lines {
+    return this.lines;
+  }
+
+  /** Whether the text of the scope is not the one that the edit was made from. Undoing the change undoes this too. */
+  get isStale(): boolean {
+    return this.document.isClosed || this.document.getText(this.range) !== this.original;
+  }
+
+  get hunks(): readonly Hunk[] {
+    const shift = this.lines.first - this.firstLine;
+    return this.proposed.map((hunk, index) => ({
+      range: moved(hunk.range, shift),
+      text: hunk.text,
+      decision: this.decisions[index] ?? "open",
+    }));
+  }
+
+  get numOpen(): number {
+    return this.decisions.filter((decision) => decision === "open").length;
+  }
+
+  /** The numbers of the hunks that are wanted, as the server counts them. */
+  get accepted(): readonly number[] {
+    return this.decisions.flatMap((decision, index) => (decision === "accepted" ? [index] : []));
+  }
+
+  follow(changes: readonly Change[]): void {
+    this.lines = followAll(this.lines, changes);
+  }
+
+  /** Takes the server's answer. Its ranges belong to the version asked about; the lines may have moved since. */
+  offer(answer: EditAnswer): void {
+    this.answer = answer;
+    this.proposed = answer.edits.map(({ range: { start, end }, newText }) => ({
+      range: new vscode.Range(start.line, start.character, end.line, end.character),
+      text: newText,
+    }));
+    this.decisions = this.proposed.map(() => "open");
+    this.phase = "deciding";
+  }
+
+  decide(index: number, decision: Decision): void {
+    if (index in this.decisions) {
+      this.decisions[index] = decision;
+    }
+  }
+
+  decideOpen(decision: Decision): void {
+    this.decisions = this.decisions.map((present) => (present === "open" ? decision : present));
+  }
+
+  /** The hunk to act on at a line: the one there, else the next open one, else the last open one. */
+  hunkAt(line: number): number | undefined {
+    const hunks = this.hunks.map((hunk, index) => ({ ...hunk, index }));
+    const here = hunks.find(({ range }) => line >= range.start.line && line <= lastLine(range));
+    const open = hunks.filter(({ decision }) => decision === "open");
+    return (here ?? open.find(({ range }) => range.start.line >= line) ?? open.at(-1))?.index;
+  }
+
+  /** The open hunk after or before a line, round the end. */
+  neighbour(line: number, step: 1 | -1): number | undefined {
+    const open = this.hunks.map((hunk, index) => ({ line: hunk.range.start.line, index, hunk }));
+    const wanted = open.filter(({ hunk }) => hunk.decision === "open");
+    const found = step === 1 ? wanted.find((each) => each.line > line) : wanted.findLast((each) => each.line < line);
+    return (found ?? (step === 1 ? wanted[0] : wanted.at(-1)))?.index;
+  }
+
+  /** The whole document with every hunk that was not rejected. */
+  proposedText(): string {
+    return applyChanges(
+      this.document.getText(),
+      this.hunks.filter(({ decision }) => decision !== "rejected"),
+    );
+  }
+}
+
+/** From the first column of the first line to the start of the line after the last one, or the document's end. */
+export function wholeLines(document: vscode.TextDocument, lines: Lines): vscode.Range {
+  const end = lines.last + 1 < document.lineCount ? new vscode.Position(lines.last + 1, 0) : endOf(document);
+  return new vscode.Range(new vscode.Position(Math.max(0, lines.first), 0), end);
+}
+
+/** The lines that a range touches; one that ends before the first column of a line does not touch it. */
+export function touchedLines(range: vscode.Range): Lines {
+  return { first: range.start.line, last: Math.max(range.start.line, lastLine(range)) };
+}
+
+/** How many lines a hunk takes away and how many it puts there. */
+export function sizeOf(hunk: Hunk): { readonly removed: number; readonly added: number } {
+  return {
+    removed: hunk.range.isEmpty ? 0 : lastLine(hunk.range) - hunk.range.start.line + 1,
+    added: contentLines(hunk.text).length,
+  };
+}
+
+export function lastLine(range: vscode.Range): number {
+  return range.end.character === 0 && range.end.line > range.start.line ? range.end.line - 1 : range.end.line;
+}
+
+/** The line that a hunk's new text is shown below: the last one that goes, or the one above an insertion. */
+export function anchorLine(range: vscode.Range): number {
+  return range.isEmpty ? Math.max(0, range.start.line - 1) : lastLine(range);
+}
+
+function endOf(document: vscode.TextDocument): vscode.Position {
+  return document.lineAt(document.lineCount - 1).range.end;
+}
+
+function moved(range: vscode.Range, shift: number): vscode.Range {
+  const line = (position: vscode.Position): vscode.Position => position.translate(Math.max(shift, -position.line));
+  return shift ? new vscode.Range(line(range.start), line(range.end)) : range;
+}
