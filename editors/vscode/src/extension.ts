@@ -25,7 +25,7 @@ export function activate(context: vscode.ExtensionContext): void {
   const statusBar = new StatusBar("unmask.client.menu");
   const sessions = new EditSessions();
   const suggestions = new Suggestions((method, params) => server.notify(method, params));
-  const server: Connection = new Connection(context.globalStorageUri, tokens, log, {
+  const server: Connection = new Connection(context.extensionUri, context.globalStorageUri, tokens, log, {
     provideInlineCompletionItems: suggestions.provide,
     workspace: {
       handleApplyEdit: (params, next) => {

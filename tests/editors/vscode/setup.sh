@@ -70,7 +70,10 @@ if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
   logged "npm ci in editors/vscode" npm ci --no-audit --no-fund
 fi
 VSIX="$EDITORS/unmask.vsix"
-if [ ! -e "$VSIX" ] || [ -n "$(find . -path ./node_modules -prune -o -path ./dist -prune -o -type f -newer "$VSIX" -print -quit)" ]; then
+# The package holds the language server's wheel as well.
+if [ ! -e "$VSIX" ] || [ -n "$(find . "$ROOT/lsp_server" "$ROOT/diffusion_core" "$ROOT/train" "$ROOT/pyproject.toml" \
+  \( -path ./node_modules -o -path ./dist -o -path ./out -o -path ./server -o -name __pycache__ \) -prune \
+  -o -type f -newer "$VSIX" -print -quit)" ]; then
   logged "npm run build" npm run build
   logged "npm run package" npm run package -- --out "$VSIX"
 fi

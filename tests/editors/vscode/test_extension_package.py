@@ -53,5 +53,7 @@ def test_the_package_holds_what_it_needs_and_nothing_else(editor_in_place):
         names = {name.removeprefix("extension/") for name in package.namelist() if name.startswith("extension/")}
     needed = {"package.json", "dist/extension.js", "images/icon.png", "images/ghost-text.png", "images/edit-hunks.png"}
     assert needed <= names
+    wheels = [name for name in names if name.startswith("server/")]
+    assert len(wheels) == 1 and re.fullmatch(r"server/unmask-[\w.]+-py3-none-any\.whl", wheels[0])
     assert {"readme.md", "changelog.md", "LICENSE.txt", "walkthrough/server.md", "walkthrough/engine.md"} <= names
     assert not [name for name in names if name.endswith((".ts", ".map")) or "node_modules" in name]

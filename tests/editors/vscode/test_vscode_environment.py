@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
-
 pytestmark = pytest.mark.slow
 
 
@@ -29,10 +27,9 @@ def environment(tmp_path_factory):
 def engine_settings(engine):
     from helpers.lsp_engine import TOKEN
 
-    # Without the engine's packages: a remote engine needs none of them.
+    # The wheel that comes with the extension, without the engine's packages: a remote engine needs none of them.
     return {
         "unmask.server.command": [],
-        "unmask.server.package": str(ROOT),
         "unmask.engine.url": engine.url,
         "unmask.engine.token": TOKEN,
     }

@@ -24,6 +24,7 @@ export class Connection implements vscode.Disposable {
   readonly onPreview = this.previewEmitter.event;
 
   constructor(
+    private readonly extension: vscode.Uri,
     private readonly storage: vscode.Uri,
     private readonly tokens: TokenStore,
     private readonly log: RedactingLog,
@@ -167,7 +168,7 @@ export class Connection implements vscode.Disposable {
   }
 
   private async offerInstallation(): Promise<void> {
-    if (await offerEnvironment(this.storage, this.log)) {
+    if (await offerEnvironment(this.extension, this.storage, this.log)) {
       await this.restart();
     }
   }

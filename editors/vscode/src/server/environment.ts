@@ -1,7 +1,7 @@
 // An isolated Python environment in the extension's own folder, for users who have not installed the server.
 
-import { rm } from "node:fs/promises";
-import { join } from "node:path";
+import { readdir, rm } from "node:fs/promises";
+import { basename, join } from "node:path";
 import * as vscode from "vscode";
 import type { RedactingLog } from "../log";
 import { findOnPath } from "./locate";
@@ -17,17 +17,43 @@ export function environmentPython(storage: vscode.Uri): string {
 }
 
 /**
+ * What is installed: the setting, or else the wheel in the extension's folder, with the engine's packages where the
+ * engine is to run here. Undefined if the extension was packaged without a wheel.
+ */
+async function findPackage(extension: vscode.Uri): Promise<string | undefined> {
+  const wanted = vscode.workspace.getConfiguration("unmask.server").get("package", "");
+  if (wanted) {
+    return wanted;
+  }
+  const folder = join(extension.fsPath, "server");
+  const files = await readdir(folder).catch(() => []);
+  const wheel = files.find((name) => name.endsWith(".whl"));
+  const isRemote = vscode.workspace.getConfiguration("unmask.engine").get("url", "") !== "";
+  return wheel && `${join(folder, wheel)}${isRemote ? "" : "[engine]"}`;
+}
+
+/**
  * Asks, then makes the environment and installs the server into it. The result is whether it is there now.
  *
  * An environment that was not finished is removed, so that a failed installation is never taken for a server.
  */
-export async function offerEnvironment(storage: vscode.Uri, log: RedactingLog): Promise<boolean> {
-  const packageName = vscode.workspace.getConfiguration("unmask.server").get("package", "unmask[engine]");
+export async function offerEnvironment(
+  extension: vscode.Uri,
+  storage: vscode.Uri,
+  log: RedactingLog,
+): Promise<boolean> {
+  const packageName = await findPackage(extension);
+  if (!packageName) {
+    void vscode.window.showErrorMessage(
+      "Unmask needs its language server, and this extension was packaged without it: set unmask.server.package.",
+    );
+    return false;
+  }
   const create = "Create environment";
   const settings = "Open settings";
   const answer = await vscode.window.showInformationMessage(
     "Unmask needs its language server, and none was found. It can be installed into an environment of its own: " +
-      `\`pip install ${packageName}\`, which downloads up to a few gigabytes with the engine.`,
+      `\`pip install ${basename(packageName)}\`, which downloads up to a few gigabytes with the engine.`,
     create,
     settings,
   );
@@ -62,7 +88,7 @@ async function createEnvironment(storage: vscode.Uri, packageName: string, log: 
     try {
       await vscode.workspace.fs.createDirectory(storage);
       await step("creating the environment", python, ["-m", "venv", "--clear", folder]);
-      await step(`installing ${packageName}`, environmentPython(storage), [
+      await step(`installing ${basename(packageName)}`, environmentPython(storage), [
         "-m",
         "pip",
         "--disable-pip-version-check",
