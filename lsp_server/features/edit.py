@@ -74,7 +74,9 @@ async def accept_edit(ls: UnmaskServer, params: types.ExecuteCommandParams) -> d
 
 async def reject_edit(ls: UnmaskServer, params: types.ExecuteCommandParams) -> bool:
     """Forget an edit: ``{editId}``; whether there was one."""
-    return ls.editor.reject(_edit_id(one_object(params)))
+    edit_id = _edit_id(one_object(params))
+    ls.session.next_edits.rejected(edit_id)
+    return ls.editor.reject(edit_id)
 
 
 async def edit_scope(ls: UnmaskServer, params: types.ExecuteCommandParams) -> dict[str, object]:

@@ -23,7 +23,7 @@ def register(server: UnmaskServer) -> None:
 
 
 async def next_edit(ls: UnmaskServer, params: types.ExecuteCommandParams) -> dict[str, object] | None:
-    """``{uri, version?}``: a ready edit that waits for a decision, with its confidence and line; null if there is none.
+    """``{uri, version?}``: a ready edit that waits for a decision, with its confidence, line and instruction, or null.
 
     The place is found by its text. It is offered only if the edit model, told to make the change there, makes just it.
     """
@@ -52,9 +52,17 @@ async def next_edit(ls: UnmaskServer, params: types.ExecuteCommandParams) -> dic
     text = ls.editor.proposed_text(command.edit_id)
     if text is None or text.rstrip("\n") != found.candidate.text:
         ls.editor.reject(command.edit_id)
+        ls.session.next_edits.decline(snapshot.uri, found)  # asking the model again would give the same
         return None
+    ls.session.next_edits.offered(command.edit_id, snapshot.uri, found)
     answer = outcome.to_answer(ls.protocol._converter.unstructure)
-    return {**answer, "line": line, "confidence": round(found.confidence, 3), "kind": found.candidate.features[0]}
+    return {
+        **answer,
+        "line": line,
+        "confidence": round(found.confidence, 3),
+        "kind": found.candidate.features[0],
+        "instruction": command.instruction,
+    }
 
 
 def _instruction(change: LineChange) -> str:

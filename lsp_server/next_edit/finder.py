@@ -25,7 +25,10 @@ class _Edit:
 
 @dataclass
 class _History:
+    """``declined``: lines and what they would have become, which the user or the model did not want."""
+
     current: _Edit | None = None
+    declined: set[tuple[str, str]] = field(default_factory=set)
     earlier: deque[LineChange] = field(default_factory=lambda: deque(maxlen=MAX_EARLIER))
 
 
@@ -36,6 +39,7 @@ class NextEdit:
     candidate: Candidate
     confidence: float
     change: LineChange
+    before: str
 
 
 class NextEdits:
@@ -43,10 +47,12 @@ class NextEdits:
 
     def __init__(self) -> None:
         self._histories: OrderedDict[str, _History] = OrderedDict()
+        self._offered: OrderedDict[str, tuple[str, NextEdit]] = OrderedDict()
 
     def clear(self) -> None:
         """Forget everything."""
         self._histories.clear()
+        self._offered.clear()
 
     def closed(self, uri: str) -> None:
         """A document was closed."""
@@ -78,11 +84,32 @@ class NextEdits:
             return None
         edited = history.current.lines
         lines = [snapshot.content(line) for line in range(len(snapshot.lines))]
-        found = [(confidence(one.key), one) for one in find_candidates(lines, edited, change, history.earlier)]
+        found = [
+            (confidence(one.key), one)
+            for one in find_candidates(lines, edited, change, history.earlier)
+            if (lines[one.line], one.text) not in history.declined
+        ]
         value, candidate = max(found, key=lambda pair: pair[0], default=(0.0, None))
         if candidate is None or value < min_confidence:
             return None
-        return NextEdit(candidate, value, change)
+        return NextEdit(candidate, value, change, lines[candidate.line])
+
+    def offered(self, edit_id: str, uri: str, found: NextEdit) -> None:
+        """A next edit is shown under this id."""
+        self._offered[edit_id] = (uri, found)
+        while len(self._offered) > MAX_DOCUMENTS:
+            self._offered.popitem(last=False)
+
+    def rejected(self, edit_id: str) -> None:
+        """An edit was rejected; if it was a next edit, it is not found again."""
+        if edit_id in self._offered:
+            self.decline(*self._offered.pop(edit_id))
+
+    def decline(self, uri: str, found: NextEdit) -> None:
+        """Do not find this place for this change again while the document is open."""
+        history = self._histories.get(uri)
+        if history is not None:
+            history.declined.add((found.before, found.candidate.text))
 
 
 def _overlap(lines: range, first: int, end: int) -> bool:

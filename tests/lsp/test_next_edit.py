@@ -132,6 +132,24 @@ async def test_a_rename_goes_on_from_use_to_use(engine, connect):
         assert second["confidence"] > found["confidence"]  # the same change twice: sure now
 
 
+async def test_what_was_rejected_or_not_made_is_not_found_again(engine, connect):
+    async with connect(ON) as editor:
+        editor.open(TEXT)
+        type_over(editor, 0, 9, "w", "width")
+        rename = "Rename `w` to `width`. Change nothing else."
+        engine.edits[rename] = "    print(width, h)\n"
+        found = await ask(editor)
+        assert (found["line"], found["instruction"]) == (1, rename)
+        assert await editor.execute("unmask.rejectEdit", {"editId": found["editId"]}) is True
+        engine.edits[rename] = "    something = else_\n"  # not the change that is expected
+        assert await ask(editor) is None  # the model was asked about the next use, and made something else of it
+        assert engine.asked_edits[-1].selection == "    size = w * h\n"
+        num_asked = len(engine.asked_edits)
+        engine.edits[rename] = "    return size + width\n"
+        found = await ask(editor)
+        assert found["line"] == 4 and len(engine.asked_edits) == num_asked + 1
+
+
 @pytest.mark.parametrize(
     ("old", "new", "instruction"),
     [

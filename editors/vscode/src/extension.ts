@@ -5,6 +5,7 @@ import { registerCommands } from "./commands";
 import { EditDecider } from "./edit/decider";
 import { EditDiff } from "./edit/diff";
 import { InstructionPrompt } from "./edit/instruction";
+import { NextEdits } from "./edit/nextEdits";
 import { EditRunner } from "./edit/runner";
 import { EditSessions } from "./edit/sessions";
 import { Suggestions } from "./inline/suggestions";
@@ -37,6 +38,7 @@ export function activate(context: vscode.ExtensionContext): void {
   connection = server;
   const runner = new EditRunner(server, sessions, new InstructionPrompt(context.globalState));
   const decider = new EditDecider(server, sessions, runner);
+  const nextEdits = new NextEdits(server, sessions, runner);
   const diff = new EditDiff(sessions);
   const statistics = new Statistics(server);
   context.subscriptions.push(
@@ -45,6 +47,7 @@ export function activate(context: vscode.ExtensionContext): void {
     sessions,
     suggestions,
     server,
+    nextEdits,
     diff,
     statistics,
     server.onStatus((status) => {

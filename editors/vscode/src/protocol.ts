@@ -51,6 +51,12 @@ export interface EditAnswer {
   readonly notice?: string;
 }
 
+/** The answer to `unmask.nextEdit`: a ready edit of one line. */
+export interface NextEditAnswer extends EditAnswer {
+  readonly line: number;
+  readonly instruction: string;
+}
+
 export type ScopeKind = "selection" | "definition" | "line" | "insert";
 
 /** The answer to `unmask.editScope`. */
