@@ -69,6 +69,7 @@ def test_an_offer_goes_when_the_user_types_on_and_comes_with_the_new_name(vscode
     vscode.type("2")
     wait_for_offer(vscode, "print(width2, h)")
     vscode.press("Alt+Shift+y")
+    wait_for(lambda: not zones(vscode), "the end of the offer", page=vscode.page)
     vscode.expect(TEXT.replace("area(w", "area(width2").replace("print(w", "print(width2"))
 
 
