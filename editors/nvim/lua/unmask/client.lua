@@ -114,6 +114,7 @@ local function client_config(server, buf)
     },
     on_attach = function(client, attached)
       require('unmask.ghost.events').on_attach(client, attached)
+      require('unmask.edit.next').on_attach(attached)
     end,
     on_exit = vim.schedule_wrap(on_exit),
   }

@@ -109,7 +109,8 @@ end
 
 ---@param chosen unmask.Scope
 ---@param instruction string
-local function begin(chosen, instruction)
+---@return unmask.EditSession
+local function open(chosen, instruction)
   local mapped
   local running
   running = session.new(chosen, instruction, function()
@@ -120,7 +121,23 @@ local function begin(chosen, instruction)
   end)
   sessions[chosen.buf] = running
   mapped = keys.map(chosen.buf, 'n', config.keys('hunk'), actions_of(running))
-  running:send()
+  return running
+end
+
+---@param chosen unmask.Scope
+---@param instruction string
+local function begin(chosen, instruction)
+  open(chosen, instruction):send()
+end
+
+--- Shows an edit that the server made unasked.
+---@param chosen unmask.Scope
+---@param answer table what `unmask.nextEdit` answers
+---@return unmask.EditSession
+function M.offer(chosen, answer)
+  local running = open(chosen, answer.instruction)
+  running:offer(answer)
+  return running
 end
 
 ---@param chosen unmask.Scope

@@ -23,6 +23,7 @@ local num_edits = 0
 ---@field track unmask.Track
 ---@field review unmask.Review? the hunks that wait for a decision
 ---@field preview { settled: string, unsettled: string }?
+---@field private offered_tick integer? of an edit that nobody asked for
 ---@field private refined { edit_id: string, review: unmask.Review }? what a refinement goes on from
 ---@field private started integer
 ---@field private cancel fun()
@@ -149,6 +150,20 @@ function Session:send()
     end
   end, self.buf)
   self:_show_progress(edit_id)
+end
+
+--- Shows an edit that the server made unasked: it waits for a decision, and the cursor stays where it is.
+---@param answer table
+function Session:offer(answer)
+  self.edit_id, self.state = answer.editId, 'deciding'
+  self.offered_tick = vim.api.nvim_buf_get_changedtick(self.buf)
+  self.review = review.new(self.track, hunks.from_edits(answer.edits, self.track.first, self.track.lines))
+  self:draw()
+end
+
+---@return boolean whether nothing in the buffer was changed since the edit was offered
+function Session:is_as_offered()
+  return self.offered_tick == vim.api.nvim_buf_get_changedtick(self.buf)
 end
 
 --- Nothing came of it: back to the hunks that were refined, else the edit is over.
