@@ -22,7 +22,8 @@ from lsp_server.next_edit.finder import NextEdits
 from lsp_server.notebooks import Notebooks
 from lsp_server.plain import as_plain
 from lsp_server.positions import Encoding
-from lsp_server.settings import Problem, Settings, client_config, read_settings
+from lsp_server.settings import Settings
+from lsp_server.settings_reader import Problem, client_config, read_settings
 from lsp_server.snapshot import Point, Snapshot
 from lsp_server.stats.recorder import Recorder
 from lsp_server.stats.store import Store, default_path

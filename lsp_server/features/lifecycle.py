@@ -16,7 +16,8 @@ from lsp_server.plain import as_plain
 from lsp_server.positions import Encoding
 from lsp_server.server import UnmaskServer
 from lsp_server.session import ClientFacts, Session
-from lsp_server.settings import ROOT, Problem
+from lsp_server.settings import ROOT
+from lsp_server.settings_reader import Problem
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsp_server.settings import EngineSettings, Settings, client_config, read_settings
+from lsp_server.settings import EngineSettings, Settings
+from lsp_server.settings_reader import client_config, read_settings
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
