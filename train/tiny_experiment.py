@@ -67,10 +67,11 @@ def tiny_stages(seed: int = 0) -> list[Stage]:
         order,
         objective="on_policy",
         data=replace(mask.data, sequences=8),
-        # What a wrong answer costs against what a denoising step costs: the first has to weigh more.
-        on_policy=replace(mask.on_policy, verifier="exact", rollouts=4, verifier_weight=4.0, length_weight=1.0),
+        # What a wrong answer costs against what a denoising step costs: the first has to weigh much more.
+        on_policy=replace(mask.on_policy, verifier="exact", rollouts=4, verifier_weight=8.0, length_weight=1.0),
         optim=replace(mask.optim, learning_rate=5e-4, beta2=0.99),
-        schedule=replace(mask.schedule, shape="constant", warmup_steps=10),
+        # A rate that falls to nothing: at a constant one the last steps may be those that unlearn.
+        schedule=replace(mask.schedule, shape="cosine", warmup_steps=10),
         budget=replace(mask.budget, steps=POLICY_STEPS),
     )
     configs = (mask, edit, order, policy)

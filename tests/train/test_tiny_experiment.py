@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,8 @@ async def test_the_whole_recipe(tmp_path: Path) -> None:
     stages = found["stages"]
     exact = [stages[name]["exact_match"] for name in STAGE_NAMES]
     assert exact[0] >= 0.95
-    # Threads change the last bits, and so the run: the order stage was seen to lose 3.5 points on the way.
-    assert min(exact) >= 0.95 and exact[-1] >= exact[0] - 0.01
+    # Threads change the last bits, and so the run: one answer of 256 was seen to be lost on the way.
+    assert all(later >= earlier - 0.01 for earlier, later in itertools.pairwise(exact))
     assert found["times_fewer_steps"] >= 1.5
     assert found["times_more_repairs"] >= 3
     engine = AsyncEngine(
