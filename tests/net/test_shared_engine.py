@@ -21,12 +21,16 @@ from diffusion_core.requests import (
     FinishReason,
     PreviewFrame,
     Result,
+    SamplingParams,
     WarmRequest,
 )
 
 CONTEXT = "def add(a, b):\n    return a + b\n" * 8
 SHORT = CompletionRequest(prefix=CONTEXT, max_tokens=8, stop_at_scope=False)
-LONG = CompletionRequest(prefix=CONTEXT, max_tokens=3000, stop_at_scope=False)
+# Random text never repeats itself: the answer is still being made when it is cancelled.
+LONG = CompletionRequest(
+    prefix=CONTEXT, max_tokens=3000, stop_at_scope=False, sampling=SamplingParams(temperature=1.5, seed=1)
+)
 
 
 @pytest.fixture(scope="module")

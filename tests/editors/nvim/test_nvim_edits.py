@@ -21,7 +21,7 @@ def test_the_preview_streams_into_the_window_and_never_into_the_buffer(nvim, eng
         assert text_of(nvim) == TEXT.rstrip("\n") and nvim.lua("return vim.b.changedtick") == tick
         seen.add(nvim.screen.text)
         time.sleep(0.01)
-    assert time.monotonic() - start > 0.2 and len(seen) > 4
+    assert time.monotonic() - start > 0.2 and len(seen) > 2
     assert nvim.lua("return vim.b.changedtick") == tick and not nvim.lua("return vim.bo.modified")
     nvim.wait_for_screen("1/2  gha accept")
     nvim.keys("ghR")
