@@ -54,6 +54,25 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
         raise CheckpointError(f"{path} is damaged: its header cannot be read ({type(error).__name__})") from None
 
 
+def read_small(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a file that is small enough to be held and looked through: a drafter's, a tuning's.
+
+    Raises:
+        CheckpointError: it cannot be read, or a value is not finite; file and tensor are named.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from None
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"{path}: tensor {name} has values that are not finite")
+    return tensors
+
+
 def _stored(path: Path, name: str, values: Any, data_bytes: int) -> StoredTensor:
     try:
         start, end = values["data_offsets"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from diffusion_core.checkpoints.atomic import new_folder
 from diffusion_core.checkpoints.hf_config import read_json
-from diffusion_core.checkpoints.safetensors_file import FLOAT_TYPES, read_header
+from diffusion_core.checkpoints.safetensors_file import FLOAT_TYPES, read_header, read_small
 from diffusion_core.checkpoints.weights import Shape, check_shapes
 from diffusion_core.errors import CheckpointError
 from diffusion_core.model.config import ModelConfig
@@ -85,18 +85,7 @@ def load_tuning(folder: Path, config: ModelConfig) -> Tuning:
             raise CheckpointError(f"{path}: tensor {name} has type {stored.dtype}, not one of {', '.join(FLOAT_TYPES)}")
     found = {name: stored.shape for name, stored in header.items()}
     check_shapes(found, tuning_shapes(config, metadata.rank), lambda _: str(path))
-
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from None
-    for name, tensor in tensors.items():
-        if not bool(tensor.isfinite().all()):
-            raise CheckpointError(f"{path}: tensor {name} has values that are not finite")
-    return Tuning(metadata=metadata, tensors=tensors)
+    return Tuning(metadata=metadata, tensors=read_small(path))
 
 
 def _read_metadata(path: Path) -> TuningMetadata:

@@ -13,11 +13,10 @@ import torch
 from tokenizers import Tokenizer
 
 from diffusion_core.checkpoints.adapter import Drafter, DraftHeadMetadata, GatedAdapterMetadata
-from diffusion_core.checkpoints.drafters import find_packaged_drafter
 from diffusion_core.checkpoints.load import Checkpoint, load_checkpoint
+from diffusion_core.checkpoints.packaged import find_packaged_drafter, find_packaged_tuning
 from diffusion_core.checkpoints.registry import registry
 from diffusion_core.checkpoints.store import is_downloaded
-from diffusion_core.checkpoints.tunings import find_packaged_tuning
 from diffusion_core.config import DEFAULT_EDIT_MODEL, DEFAULT_MODEL, GIB, EngineConfig
 from diffusion_core.engine.device import available_bytes
 from diffusion_core.engine.prefix_cache import PrefixCache

@@ -4,31 +4,15 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping
 from functools import cache
-from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from diffusion_core.grammars import GRAMMARS
 
 if TYPE_CHECKING:
     from tree_sitter import Language
 
 logger = logging.getLogger(__name__)
-
-# Language id (as in VS Code) -> module of the grammar's wheel, and the function in it.
-GRAMMARS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "python": ("tree_sitter_python", "language"),
-        "javascript": ("tree_sitter_javascript", "language"),
-        "javascriptreact": ("tree_sitter_javascript", "language"),
-        "typescript": ("tree_sitter_typescript", "language_typescript"),
-        "typescriptreact": ("tree_sitter_typescript", "language_tsx"),
-        "go": ("tree_sitter_go", "language"),
-        "rust": ("tree_sitter_rust", "language"),
-        "java": ("tree_sitter_java", "language"),
-        "c": ("tree_sitter_c", "language"),
-        "cpp": ("tree_sitter_cpp", "language"),
-    }
-)
 
 
 @cache

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from diffusion_core.checkpoints import drafters
-from diffusion_core.checkpoints.drafters import find_packaged_drafter
+from diffusion_core.checkpoints.packaged import find_packaged_drafter
 from diffusion_core.checkpoints.registry import registry
 from diffusion_core.config import EngineConfig
 from diffusion_core.errors import ConfigError

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from diffusion_core.checkpoints import tunings
 from diffusion_core.checkpoints.load import load_checkpoint
+from diffusion_core.checkpoints.packaged import find_packaged_tuning
 from diffusion_core.checkpoints.registry import registry
 from diffusion_core.checkpoints.tuning import TuningMetadata, load_tuning, save_tuning, tuning_shapes
-from diffusion_core.checkpoints.tunings import find_packaged_tuning
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.engine import Engine
 from diffusion_core.errors import CheckpointError, ConfigError

@@ -8,10 +8,10 @@ from helpers.lsp_client import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diffusion_core.grammars import GRAMMARS
 from lsp_server.positions import Encoding
 from lsp_server.snapshot import Point, Snapshot
 from lsp_server.syntax import Trees, declarations, enclosing_definition, imports, kind_at, names_in, parse
-from lsp_server.syntax.grammars import GRAMMARS
 from lsp_server.syntax.node_kinds import KINDS
 from lsp_server.text_sync import Document, split_lines
 

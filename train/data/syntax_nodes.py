@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from diffusion_core.errors import ConfigError
+from diffusion_core.grammars import GRAMMARS
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
@@ -31,18 +32,6 @@ class NodeRange:
     end: int
 
 
-_GRAMMARS = {
-    "python": ("tree_sitter_python", "language"),
-    "javascript": ("tree_sitter_javascript", "language"),
-    "javascriptreact": ("tree_sitter_javascript", "language"),
-    "typescript": ("tree_sitter_typescript", "language_typescript"),
-    "typescriptreact": ("tree_sitter_typescript", "language_tsx"),
-    "go": ("tree_sitter_go", "language"),
-    "rust": ("tree_sitter_rust", "language"),
-    "java": ("tree_sitter_java", "language"),
-    "c": ("tree_sitter_c", "language"),
-    "cpp": ("tree_sitter_cpp", "language"),
-}
 _BODIES = frozenset({"block", "statement_block", "compound_statement", "class_body", "declaration_list",
                      "field_declaration_list", "interface_body", "constructor_body"})  # fmt: skip
 # Expressions whose node type does not say so.
@@ -60,7 +49,7 @@ _MIN_CHARACTERS = 4
 def _parser(language: str) -> Parser:
     from tree_sitter import Language, Parser
 
-    module, function = _GRAMMARS[language]
+    module, function = GRAMMARS[language]
     return Parser(Language(getattr(importlib.import_module(module), function)()))
 
 
@@ -70,8 +59,8 @@ def find_nodes(text: str, language: str) -> list[NodeRange]:
     Raises:
         ConfigError: there is no grammar for the language.
     """
-    if language not in _GRAMMARS:
-        raise ConfigError(f"no grammar for the language {language!r}; known are {', '.join(sorted(_GRAMMARS))}")
+    if language not in GRAMMARS:
+        raise ConfigError(f"no grammar for the language {language!r}; known are {', '.join(sorted(GRAMMARS))}")
     raw = text.encode()
     tree = _parser(language).parse(raw)
     positions = None if len(raw) == len(text) else _character_positions(text)

@@ -1,12 +1,1 @@
-"""Drafters that come with the package: a folder for each named model that has one, with its card."""
-
-from __future__ import annotations
-
-from pathlib import Path
-
-
-def find_packaged_drafter(name: str) -> Path | None:
-    """The folder of the drafter of the model ``name``; None when there is none."""
-    folder = Path(__file__).parent / name
-    is_plain = name == Path(name).name and not name.startswith(".")
-    return folder if is_plain and (folder / "drafter.json").is_file() else None
+"""Drafters that come with the package: data, found by ``packaged.py``."""

@@ -10,23 +10,13 @@ from itertools import accumulate
 from random import Random
 from typing import TYPE_CHECKING
 
+from diffusion_core.grammars import GRAMMARS
 from train.data.synthetic.patches import Patch, Span
 from train.data.synthetic.regions import Region, widen
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
 
-_GRAMMARS = {
-    "javascript": ("tree_sitter_javascript", "language"),
-    "javascriptreact": ("tree_sitter_javascript", "language"),
-    "typescript": ("tree_sitter_typescript", "language_typescript"),
-    "typescriptreact": ("tree_sitter_typescript", "language_tsx"),
-    "go": ("tree_sitter_go", "language"),
-    "rust": ("tree_sitter_rust", "language"),
-    "java": ("tree_sitter_java", "language"),
-    "c": ("tree_sitter_c", "language"),
-    "cpp": ("tree_sitter_cpp", "language"),
-}
 FUNCTIONS = frozenset({
     "function_declaration", "generator_function_declaration", "method_definition", "method_declaration",
     "function_item", "function_definition", "constructor_declaration",
@@ -43,8 +33,8 @@ COMMENTS = frozenset({"comment", "line_comment", "block_comment"})
 
 
 def has_grammar(language: str) -> bool:
-    """Whether files of that language can be read."""
-    return language in _GRAMMARS
+    """Whether files of that language can be read; Python has rewrites of its own (``python/``)."""
+    return language in GRAMMARS and language != "python"
 
 
 def parse_tree(text: str, language: str) -> TreeSource | None:
@@ -57,7 +47,7 @@ def parse_tree(text: str, language: str) -> TreeSource | None:
 def _parser(language: str) -> Parser:
     from tree_sitter import Language, Parser
 
-    module, function = _GRAMMARS[language]
+    module, function = GRAMMARS[language]
     return Parser(Language(getattr(importlib.import_module(module), function)()))
 
 
