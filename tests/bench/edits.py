@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--model", required=True)
     parser.add_argument("--limit", type=int, default=None)
+    parser.add_argument("--skip", type=int, default=0, help="leave out the first so many tasks of the file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
     parser.add_argument("--reference", action="store_true")
@@ -109,7 +110,7 @@ def main() -> None:
     benchmark = make_editing(read_dataset(args.data), EditingOptions(), args.limit, args.seed)
     done = {json.loads(line)["task_id"] for line in args.out.open()} if args.out.exists() else set()
     with args.out.open("a", encoding="utf-8") as out:
-        for task in benchmark.tasks:
+        for task in benchmark.tasks[args.skip :]:
             assert isinstance(task, EditingTask)
             if task.task_id in done:
                 continue
