@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--drafter", type=Path, default=None)
+    parser.add_argument("--tuning", type=Path, default=None)
     parser.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16"])
     parser.add_argument("--block-size", type=int, default=0)
     parser.add_argument("--max-tokens", type=int, default=128)
@@ -56,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def load(args: argparse.Namespace) -> LoadedModel:
     """The model as the engine serves it, with the drafter of ``--drafter``."""
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[args.dtype]
-    checkpoint = load_checkpoint(args.model, dtype=dtype, device=torch.device("cpu"), drafter=args.drafter, serve=True)
+    checkpoint = load_checkpoint(
+        args.model, dtype=dtype, device=torch.device("cpu"), drafter=args.drafter, tuning=args.tuning, serve=True
+    )
     return assemble(checkpoint, EngineConfig(model=args.model))
 
 

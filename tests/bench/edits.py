@@ -100,11 +100,12 @@ def main() -> None:
     parser.add_argument("--skip", type=int, default=0, help="leave out the first so many tasks of the file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
+    parser.add_argument("--tuning", type=Path, default=None, help="an edit tuning's folder, merged into the model")
     parser.add_argument("--reference", action="store_true")
     parser.add_argument("--out", required=True, type=Path)
     args = parser.parse_args()
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[args.dtype]
-    checkpoint = load_checkpoint(args.model, dtype=dtype, device=torch.device("cpu"), serve=True)
+    checkpoint = load_checkpoint(args.model, dtype=dtype, device=torch.device("cpu"), tuning=args.tuning, serve=True)
     model = assemble(checkpoint, EngineConfig())
     reference = load_reference_of(args.model, dtype) if args.reference else None
     benchmark = make_editing(read_dataset(args.data), EditingOptions(), args.limit, args.seed)
