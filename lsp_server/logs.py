@@ -14,6 +14,8 @@ from pygls.exceptions import JsonRpcException, JsonRpcInternalError
 from lsp_server.reporting import describe_place
 
 LOGGER_NAME = "lsp_server"
+# A cancel that crosses its answer on the way: with every second key of a fast typist, and nobody's fault.
+_ORDINARY = "Cancel notification for unknown message id"
 _CAREFUL = ("lsp_server", "diffusion_core")  # these loggers keep source code out by themselves
 
 
@@ -21,8 +23,10 @@ class PayloadFilter(logging.Filter):
     """Strips arguments and exception texts from the records of other packages."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Foreign records pass without their payload; that a request was refused on purpose is no news."""
+        """Foreign records pass without their payload; that a request was refused or cancelled in time is no news."""
         if record.name.split(".", 1)[0] not in _CAREFUL:
+            if str(record.msg).startswith(_ORDINARY):
+                return False
             record.msg = str(record.msg).split("\n", 1)[0] if record.args else f"(a message of {record.name})"
             record.args = ()
             record.stack_info = None
