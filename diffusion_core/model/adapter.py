@@ -47,12 +47,15 @@ class GatedAdapter(nn.Module):
             self._down[name.replace(".", "/")] = nn.Parameter(torch.zeros(rank, num_in))
             self._up[name.replace(".", "/")] = nn.Parameter(torch.zeros(num_out, rank))
 
-    def delta(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        """What layer ``name`` adds for slot rows ``x`` [B, slots, in]: [B, slots, out]."""
+    def add_delta(self, name: str, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """``y`` [B, rows, out] of layer ``name`` with what the adapter adds for its inputs ``x`` [B, rows, in].
+
+        Product and sum are one operation: on a CPU the passes over the wide output cost more than the products.
+        """
         key = name.replace(".", "/")
-        low: torch.Tensor = x @ self._down[key].T
-        high: torch.Tensor = low @ self._up[key].T
-        return high * (self.alpha / self.rank)
+        low = x.reshape(-1, x.shape[-1]) @ self._down[key].T
+        wide = torch.addmm(y.reshape(-1, y.shape[-1]), low, self._up[key].T, alpha=self.alpha / self.rank)
+        return wide.view(y.shape)
 
     def named_tensors(self) -> dict[str, torch.Tensor]:
         """Tensors under the names of the file format: ``layers.{i}.{layer}.down`` / ``.up`` and ``mask_embedding``."""

@@ -61,8 +61,10 @@ class AdaptableLinear(nn.Module):
         adapter, first_slot = context.adapter, context.first_slot
         if adapter is None or first_slot >= x.shape[1]:
             return y
-        delta = adapter.delta(self.name, x[:, first_slot:])
-        return torch.cat((y[:, :first_slot], y[:, first_slot:] + delta), dim=1)
+        if first_slot == 0:
+            return adapter.add_delta(self.name, x, y)
+        changed = adapter.add_delta(self.name, x[:, first_slot:], y[:, first_slot:])
+        return torch.cat((y[:, :first_slot], changed), dim=1)
 
 
 class AdaptedLinear(AdaptableLinear, nn.Linear):

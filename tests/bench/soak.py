@@ -108,12 +108,16 @@ async def stop_and_count(typist: Typist, engine: CountingEngine, seconds: float)
         cancelled_at = time.monotonic()
         typist.cancel()
         await asyncio.sleep(GRACE_S + 0.25)
+        late = (await engine.health()).num_forwards
         num_forwards = await engine.rest()
-        if len(engine.cancels) > num_cancels:  # else the answer was there first
-            at, forwards_then = engine.cancels[-1]
+        # A cancel from before belongs to a request of the typing that the invoked one replaced.
+        arrived = [cancel for cancel in engine.cancels[num_cancels:] if cancel[0] >= cancelled_at]
+        if arrived:
+            at, late = arrived[-1]
             report.num_stops += 1
             report.cancel_ms = max(report.cancel_ms, 1000 * (at - cancelled_at))
-            report.max_forwards_after_cancel = max(report.max_forwards_after_cancel, num_forwards - forwards_then)
+        # Without one the answer was there first, and nothing may be under way any more.
+        report.max_forwards_after_cancel = max(report.max_forwards_after_cancel, num_forwards - late)
 
 
 @contextlib.contextmanager
