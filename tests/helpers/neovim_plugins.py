@@ -1,4 +1,4 @@
-"""Other people's plugins for Neovim: checkouts in a folder that the environment names, for they are in no package index.
+"""Other people's plugins for Neovim: checkouts in a folder that the environment names; no package index has them.
 
 ``UNMASK_TEST_NVIM_PLUGINS=/some/folder`` with ``nvim-cmp``, ``blink.cmp`` and ``lazy.nvim`` in it. Their tests are
 skipped without it.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers.neovim import Neovim
+from helpers.neovim_unmask import wait_for_ghost
 
 VARIABLE = "UNMASK_TEST_NVIM_PLUGINS"
 FOLDER = Path(os.environ[VARIABLE]).resolve() if os.environ.get(VARIABLE) else None
@@ -52,7 +53,6 @@ class MenuPlugin:
     labels: str
     selected: str
     is_open: str
-    reset: str
 
     def init(self, options: str = "") -> str:
         """Lua that loads it with our source and one of fixed words; ``options`` are members of its setup's table."""
@@ -116,12 +116,18 @@ NVIM_CMP = MenuPlugin(
     labels="vim.tbl_map(function(e) return e.completion_item.label end, require('cmp').get_entries())",
     selected="(require('cmp').get_selected_entry() or { completion_item = {} }).completion_item.label",
     is_open="require('cmp').core.view:visible()",
-    reset="require('cmp').abort()",
 )
 BLINK_CMP = MenuPlugin(
     name=BLINK,
     labels="vim.tbl_map(function(i) return i.label end, require('blink.cmp.completion.list').items)",
     selected="(require('blink.cmp.completion.list').get_selected_item() or {}).label",
     is_open="require('blink.cmp').is_menu_visible()",
-    reset="require('blink.cmp').hide()",
 )
+PLUGINS = [pytest.param(NVIM_CMP, id=CMP, marks=needs(CMP)), pytest.param(BLINK_CMP, id=BLINK, marks=needs(BLINK))]
+
+
+def type_into(nvim: Neovim, text: str) -> None:
+    """Type, and wait until the answer for the last character is there."""
+    nvim.keys("i")
+    nvim.type(text)
+    wait_for_ghost(nvim)

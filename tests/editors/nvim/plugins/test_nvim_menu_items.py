@@ -1,39 +1,13 @@
-"""The real nvim-cmp and blink.cmp, with our source and our ghost text beside their menus."""
+"""The real nvim-cmp and blink.cmp: what our source puts into their menus, and what taking it makes of the text."""
 
 import pytest
-from helpers.neovim import open_neovim
-from helpers.neovim_plugins import BLINK, BLINK_CMP, CMP, NVIM_CMP, WORDS, needs
-from helpers.neovim_unmask import is_visible, num_asked, open_file, setup, text_of, wait_for_ghost, wait_until_ready
+from helpers.neovim_plugins import NVIM_CMP, PLUGINS, WORDS, type_into
+from helpers.neovim_unmask import is_visible, num_asked, text_of, wait_for_ghost
 
 PAIRS = """
 inoremap <buffer> ( ()<C-g>U<Left>
 inoremap <buffer> <expr> ) getline('.')[col('.')-1] ==# ')' ? '<C-g>U<Right>' : ')'
 """
-PLUGINS = [pytest.param(NVIM_CMP, id=CMP, marks=needs(CMP)), pytest.param(BLINK_CMP, id=BLINK, marks=needs(BLINK))]
-
-
-@pytest.fixture(scope="module", params=PLUGINS)
-def plugin(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def running(plugin, served, tmp_path_factory):
-    """The module's Neovim with the plugin."""
-    folder = tmp_path_factory.mktemp("nvim")
-    with open_neovim(folder, setup(served.url) + plugin.init()) as nvim:
-        open_file(nvim, folder / "first.py", "first = 1\n")
-        nvim.keys("i")
-        wait_until_ready(nvim)
-        nvim.keys("<Esc>")
-        yield nvim
-
-
-def type_into(nvim, text):
-    """Type, and wait until the answer for the last character is there."""
-    nvim.keys("i")
-    nvim.type(text)
-    wait_for_ghost(nvim)
 
 
 def test_an_entry_is_taken_once_and_shares_its_request_with_ghost_text(nvim, engine, edit, plugin):
@@ -96,7 +70,8 @@ def test_several_lines(nvim, engine, edit, plugin):
 
 
 @pytest.mark.parametrize(
-    ("before", "answer"), [("y = n-1", "0 + k"), ("café", "_au_lait()"), ("'👩‍🚀' + na", "me + '漢字'"), ("a.b", "c.d()")]
+    ("before", "answer"),
+    [("y = n-1", "0 + k"), ("café", "_au_lait()"), ("'👩‍🚀' + na", "me + '漢字'"), ("a.b", "c.d()")],
 )
 def test_words_of_other_characters(nvim, engine, edit, plugin, before, answer):
     """The plugins do not agree what a word is: nvim-cmp asks 'iskeyword', blink.cmp counts the hyphen in."""
@@ -143,71 +118,6 @@ def test_an_answer_that_came_after_more_was_typed(nvim, engine, edit, plugin):
     assert nvim.buffer == ["x = count_all(values)"]
 
 
-def test_a_mapping_for_tab_is_the_menus_while_it_is_open(nvim, engine, edit, plugin):
-    engine.completions = {"x = ": "value + 1", "y = co": "nst"}
-    edit("")
-    own = "local m = vim.fn.maparg('<Tab>', 'i', false, true); return { m.desc, m.buffer, m.expr, m.noremap }"
-    nvim.keys("i")
-    before = nvim.wait_for(lambda: nvim.lua(own))
-    nvim.type("x = ")
-    wait_for_ghost(nvim)
-    assert nvim.lua(own)[0] == "Unmask: accept" and plugin.entries(nvim) == []
-    nvim.keys("<Tab>")
-    assert nvim.buffer == ["x = value + 1"]
-    nvim.keys("<CR>")
-    nvim.type("y = co")
-    wait_for_ghost(nvim)
-    plugin.wait_for_entry(nvim, "const")
-    first = nvim.lua(f"return {plugin.selected}")
-    nvim.keys("<Tab>")
-    chosen = nvim.wait_for(lambda: nvim.lua(f"return {plugin.selected}"))
-    assert chosen != first and nvim.buffer[1] == f"y = {chosen}"
-    nvim.keys("<C-e>")
-    plugin.wait_until_closed(nvim)
-    assert nvim.buffer[1] == "y = co"
-    wait_for_ghost(nvim)
-    nvim.keys("<Tab>")
-    assert nvim.buffer[1] == "y = const"
-    nvim.wait_for(lambda: nvim.lua(own) == before, "the plugin's own mapping")
-
-
-def test_a_key_that_the_menu_has_no_use_for_accepts_ghost_text(nvim, engine, edit, plugin):
-    """As in blink.cmp's default preset, where <Tab> is for snippets."""
-    engine.completions = {"y = co": "nst"}
-    edit("")
-    if plugin is NVIM_CMP:
-        nvim.lua("""
-        _G.cmp_tab = require('cmp').get_config().mapping['<Tab>']
-        require('cmp').setup.buffer({ mapping = { ['<Tab>'] = { i = function(fallback) fallback() end } } })
-        """)
-    else:
-        nvim.command("startinsert | stopinsert")
-        nvim.lua("""
-        require('blink.cmp.keymap.apply').set('i', '<Tab>', function() return vim.keycode('<Tab>') end)
-        """)
-    type_into(nvim, "y = co")
-    plugin.wait_for_entry(nvim, "const")
-    nvim.keys("<Tab>")
-    nvim.wait_for(lambda: nvim.buffer == ["y = const"])
-
-
-def test_hidden_ghost_text_comes_back_when_the_menu_closes(nvim, engine, edit, plugin):
-    engine.completions = {"x = ": "value + 1", "x = v": "alue + 1"}
-    nvim.lua("require('unmask.config').current.ghost_text.menu = 'hide'")
-    try:
-        edit("")
-        type_into(nvim, "x = ")
-        nvim.type("v")
-        plugin.wait_for_entry(nvim, "value + 1")
-        nvim.wait_for(lambda: not is_visible(nvim) and nvim.screen.lines[0] == "x = v", "no ghost text")
-        asked = len(engine.asked)
-        nvim.keys("<C-e>")
-        nvim.wait_for_screen("x = value + 1")
-        assert is_visible(nvim) and nvim.buffer == ["x = v"] and len(engine.asked) == asked
-    finally:
-        nvim.lua("require('unmask.config').current.ghost_text.menu = 'show'")
-
-
 def test_other_entries_stay_after_a_trigger_character(nvim, engine, edit, plugin):
     """nvim-cmp shows only the sources that were called by a symbol, if one of them has entries."""
     engine.completions = {"x.": "value + 1", "x.val": "ue + 1"}
@@ -239,3 +149,30 @@ def test_the_menu_of_words_alone_is_left_alone(nvim, engine, edit, plugin):
     plugin.wait_for_entry(nvim, WORDS[0])
     plugin.confirm(nvim, WORDS[1])
     assert text_of(nvim) == WORDS[1]
+
+
+@pytest.mark.parametrize("plugin", PLUGINS[:1], indirect=True)
+@pytest.mark.parametrize("typed", ["nt(", "nt(a"])
+def test_closers_that_were_added_since_it_was_asked_for_leave_nothing_stray(plugin, engine, own, typed):
+    """A menu that is opened by hand keeps its entries while the user types on; blink.cmp closes it at a bracket."""
+    engine.completions = {"pri": "nt(a, b) or 1"}
+    nvim = own("completion = { autocomplete = false }", enabled=False)
+    for line in PAIRS.strip().split("\n"):
+        nvim.command(line)
+    nvim.type("pri")
+    nvim.lua("vim.schedule(function() require('cmp').complete() end)")
+    plugin.wait_for_entry(nvim, "print(a, b) or 1")
+    nvim.type(typed)
+    plugin.confirm(nvim, "print(a, b) or 1")
+    nvim.wait_for(lambda: nvim.buffer[0] == "print(a, b) or 1")
+    assert nvim.cursor == (0, 16)
+
+
+@pytest.mark.parametrize("plugin", PLUGINS[1:], indirect=True)
+def test_ordinary_completion_items_of_the_server(plugin, engine, own):
+    """Without ghost text the server has items for sources of language servers; nvim-cmp's is a third plugin."""
+    engine.completions = {"x = co": "unt(\n    values)"}
+    nvim = own("sources = { default = { 'lsp' } }", enabled=False)
+    nvim.type("x = co")
+    plugin.confirm(nvim, "count(")
+    assert nvim.buffer[:2] == ["x = count(", "    values)"]
