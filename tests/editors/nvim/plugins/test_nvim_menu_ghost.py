@@ -1,6 +1,6 @@
 """The real nvim-cmp and blink.cmp: our ghost text beside their menus, and whose a key is."""
 
-from helpers.neovim_plugins import NVIM_CMP, type_into
+from helpers.neovim_plugins import BLINK_CMP, NVIM_CMP, type_into
 from helpers.neovim_unmask import is_visible, wait_for_ghost
 
 
@@ -84,3 +84,32 @@ def test_a_plugin_that_draws_ghost_text_itself_is_the_only_one(plugin, engine, o
     wait_for_ghost(nvim)
     nvim.keys("<Tab>")
     assert nvim.buffer[0] == "x = value + 1"
+
+
+TAB_ALWAYS = {
+    NVIM_CMP.name: """mapping = { ['<Tab>'] = { i = function(fallback)
+      if not require('unmask').accept() then fallback() end
+    end } }""",
+    BLINK_CMP.name: """keymap = { preset = 'super-tab', ['<Tab>'] = {
+      function()
+        if require('unmask').is_visible() then
+          vim.schedule(require('unmask').accept)
+          return true
+        end
+      end,
+      'fallback',
+    } }""",
+}
+
+
+def test_a_mapping_of_the_users_may_accept_ghost_text_at_all_times(plugin, engine, own):
+    """As the help shows."""
+    engine.completions = {"y = co": "nst"}
+    nvim = own(TAB_ALWAYS[plugin.name])
+    nvim.type("y = co")
+    wait_for_ghost(nvim)
+    plugin.wait_for_entry(nvim, "const")
+    nvim.keys("<Tab>")
+    nvim.wait_for(lambda: nvim.buffer[0] == "y = const")
+    nvim.keys("<Tab>")
+    nvim.wait_for(lambda: nvim.buffer[0] in {"y = const   ", "y = const\t"})
