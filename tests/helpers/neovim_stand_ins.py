@@ -16,7 +16,11 @@ function menu.ask()
   menu.items = nil
   assert(menu.source:is_available() and menu.source:get_position_encoding_kind() == 'utf-8')
   local params = { offset = menu.context.offset, completion_context = { triggerKind = 1 } }
+  local context = menu.context
   menu.source:complete(params, vim.schedule_wrap(function(response)
+    if menu.context ~= context then
+      return
+    end
     assert(response.isIncomplete)
     menu.items = response.items
   end))
@@ -60,8 +64,16 @@ function menu.ask()
   local bounds = { line_number = cursor[1], start_col = start + 1, length = cursor[2] - start }
   local context = { id = 1, cursor = cursor, line = line, bounds = bounds, trigger = { kind = 1 } }
   menu.items = nil
+  -- A new list ends the older one.
+  if menu.cancel then
+    menu.cancel()
+  end
+  menu.context = context
   assert(menu.source:enabled())
   menu.cancel = menu.source:get_completions(context, function(response)
+    if menu.context ~= context then
+      return
+    end
     assert(response.is_incomplete_forward and response.is_incomplete_backward)
     for _, item in ipairs(response.items) do
       item.cursor_column = cursor[2]

@@ -47,9 +47,10 @@ function M.draws_ghost_text()
   if ghost and try(ghost.is_open) then
     return true
   end
-  return is_cmp_open() and try(function()
-    return package.loaded['cmp'].get_config().experimental.ghost_text
-  end) ~= nil
+  return is_cmp_open()
+    and try(function()
+      return package.loaded['cmp'].get_config().experimental.ghost_text
+    end) ~= nil
 end
 
 local seen = ''
