@@ -96,6 +96,16 @@ require('blink.cmp').setup({{
     def wait_for_entry(self, nvim: Neovim, label: str) -> None:
         nvim.wait_for(lambda: label in self.entries(nvim), f"the entry {label!r}")
 
+    def selected_entry(self, nvim: Neovim) -> str | None:
+        label = nvim.lua(f"return {self.selected}")
+        return None if label is None else str(label)
+
+    def press_and_wait(self, nvim: Neovim, keys: str) -> None:
+        """Press keys that select another entry, which the plugin may do a moment later."""
+        before = self.selected_entry(nvim)
+        nvim.keys(keys)
+        nvim.wait_for(lambda: self.selected_entry(nvim) != before, "another entry")
+
     def wait_until_closed(self, nvim: Neovim) -> None:
         nvim.wait_for(lambda: not nvim.lua(f"return {self.is_open}"), "the menu's end")
 
@@ -103,10 +113,10 @@ require('blink.cmp').setup({{
         """Select the entry by the plugin's keys, and take it."""
         self.wait_for_entry(nvim, label)
         for _ in range(len(WORDS) + 2):
-            if nvim.lua(f"return {self.selected}") == label:
+            if self.selected_entry(nvim) == label:
                 break
-            nvim.keys("<C-n>")
-        assert nvim.lua(f"return {self.selected}") == label
+            self.press_and_wait(nvim, "<C-n>")
+        assert self.selected_entry(nvim) == label
         nvim.keys("<C-y>")
         self.wait_until_closed(nvim)
 

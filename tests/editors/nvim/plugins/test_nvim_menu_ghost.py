@@ -19,10 +19,8 @@ def test_a_mapping_for_tab_is_the_menus_while_it_is_open(nvim, engine, edit, plu
     nvim.type("y = co")
     wait_for_ghost(nvim)
     plugin.wait_for_entry(nvim, "const")
-    first = nvim.lua(f"return {plugin.selected}")
-    nvim.keys("<Tab>")
-    chosen = nvim.wait_for(lambda: nvim.lua(f"return {plugin.selected}"))
-    assert chosen != first and nvim.buffer[1] == f"y = {chosen}"
+    plugin.press_and_wait(nvim, "<Tab>")
+    assert nvim.buffer[1] == f"y = {plugin.selected_entry(nvim)}"
     nvim.keys("<C-e>")
     plugin.wait_until_closed(nvim)
     assert nvim.buffer[1] == "y = co"
