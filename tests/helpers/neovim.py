@@ -186,6 +186,8 @@ vim.notify = function(message) table.insert(_G.notified, message) end
 if vim.env.UNMASK_PLUGIN then
   vim.opt.runtimepath:prepend(vim.env.UNMASK_PLUGIN)
 end
+-- The file type python looks for an interpreter of Neovim's own, which takes many seconds on a busy machine.
+vim.g.loaded_python3_provider = 0
 vim.o.swapfile = false
 vim.o.shortmess = vim.o.shortmess .. 'I'
 """

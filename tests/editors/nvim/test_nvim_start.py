@@ -167,12 +167,17 @@ def test_stats_open_in_a_terminal(start, tmp_path):
     assert nvim.lua("return vim.bo.buftype") == "terminal"
 
 
-def test_the_builtin_package_loader_finds_everything(start, engine, tmp_path):
+@pytest.mark.parametrize("kind", ["start", "opt"])
+def test_the_builtin_package_loader_finds_everything(start, engine, tmp_path, kind):
     engine.completions = {"x = ": "value"}
-    package = tmp_path / "home" / "data" / "nvim" / "site" / "pack" / "unmask" / "start"
+    package = tmp_path / "home" / "data" / "nvim" / "site" / "pack" / "unmask" / kind
     package.mkdir(parents=True)
     copy = shutil.copytree(PLUGIN, package / "unmask")
-    nvim = start(setup(engine.url), plugin=False)
+    nvim = start(setup(engine.url) if kind == "start" else "", plugin=False)
+    if kind == "opt":
+        assert nvim.lua("return vim.fn.exists(':Unmask')") == 0
+        nvim.command("packadd unmask")
+        nvim.lua(setup(engine.url))
     assert nvim.lua("return vim.fn.exists(':Unmask')") == 2
     open_file(nvim, tmp_path / "a.py", "")
     nvim.keys("i")

@@ -7,6 +7,9 @@ Source.__index = Source
 
 local M = {}
 
+-- Below the entries of language servers, which are facts, and the words of the buffer (-3).
+local SCORE_OFFSET = -4
+
 ---@return unmask.BlinkSource
 function M.new()
   return setmetatable({}, Source)
@@ -17,14 +20,17 @@ function Source:enabled()
 end
 
 function Source:get_trigger_characters()
-  return { ' ', '.', '(', '[', '{', ',', '=', ':', '/' }
+  return source.TRIGGER_CHARACTERS
 end
 
----@param _ table
+---@param context { bounds?: { start_col: integer } } start_col: where the word begins by which blink.cmp filters, from 1
 ---@param callback fun(response: table)
 ---@return fun() cancel
-function Source:get_completions(_, callback)
-  return source.ask(function(items)
+function Source:get_completions(context, callback)
+  return source.ask(context.bounds and context.bounds.start_col - 1, function(items)
+    for _, item in ipairs(items) do
+      item.score_offset = SCORE_OFFSET
+    end
     callback({ items = items, is_incomplete_forward = true, is_incomplete_backward = true })
   end)
 end

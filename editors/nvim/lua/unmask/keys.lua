@@ -24,16 +24,22 @@ end
 ---@param mode string
 ---@param keys table<string, string|false> by action
 ---@param actions table<string, fun()>
+---@param press? fun(lhs: string, mapping: table|false, ours: fun()) decides at every press whose the key is
 ---@return unmask.KeySet
-function M.map(buf, mode, keys, actions)
+function M.map(buf, mode, keys, actions, press)
   local set = setmetatable({ buf = buf, mode = mode, saved = {} }, KeySet)
   for action, lhs in pairs(keys) do
     if lhs and actions[action] then
-      set.saved[lhs] = vim.api.nvim_buf_call(buf, function()
+      local mapping = vim.api.nvim_buf_call(buf, function()
         return mapping_of(lhs, mode)
       end)
+      set.saved[lhs] = mapping
+      local function on_press()
+        press(lhs, mapping, actions[action])
+      end
       local description = 'Unmask: ' .. action:gsub('_', ' ')
-      vim.keymap.set(mode, lhs, actions[action], { buffer = buf, silent = true, nowait = true, desc = description })
+      local options = { buffer = buf, silent = true, nowait = true, desc = description }
+      vim.keymap.set(mode, lhs, press and on_press or actions[action], options)
     end
   end
   return set

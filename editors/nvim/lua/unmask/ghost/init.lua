@@ -4,6 +4,7 @@ local client = require('unmask.client')
 local config = require('unmask.config')
 local keys = require('unmask.keys')
 local menu = require('unmask.ghost.menu')
+local plugin_menu = require('unmask.ghost.plugin_menu')
 local render = require('unmask.ghost.render')
 local request = require('unmask.ghost.request')
 local suggestion = require('unmask.ghost.suggestion')
@@ -99,7 +100,7 @@ local function show()
     if place then
       ghost.index = index
       render.draw(ghost.buf, place)
-      ghost.keys = ghost.keys or keys.map(ghost.buf, 'i', config.keys('ghost'), ACTIONS)
+      ghost.keys = ghost.keys or keys.map(ghost.buf, 'i', config.keys('ghost'), ACTIONS, plugin_menu.press)
       if not shown.was_shown then
         shown.was_shown = true
         tell('didShow', { id = shown.id })
@@ -131,8 +132,10 @@ end
 --- The text or the cursor changed: keeps what still fits, else asks anew.
 function M.refresh()
   local options = config.current.ghost_text
+  plugin_menu.watch(M.refresh)
   local may_show = request.is_inserting() and vim.fn.reg_executing() == ''
-  if not may_show or (options.menu == 'hide' and menu.is_open()) then
+  local gives_way = options.menu == 'hide' and menu.is_open() or plugin_menu.draws_ghost_text()
+  if not may_show or gives_way then
     return M.clear()
   end
   if ghost and ghost.selected == request.selected_text() and show() then

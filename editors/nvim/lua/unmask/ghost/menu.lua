@@ -1,23 +1,12 @@
 --- The completion menu that may be open at the same time: Neovim's own, or that of a completion plugin.
+local plugin_menu = require('unmask.ghost.plugin_menu')
 local position = require('unmask.position')
 
 local M = {}
 
----@param module string
----@param method string
----@return boolean
-local function plugin_shows(module, method)
-  local plugin = package.loaded[module]
-  if type(plugin) ~= 'table' or type(plugin[method]) ~= 'function' then
-    return false
-  end
-  local ok, visible = pcall(plugin[method])
-  return ok and visible == true
-end
-
 ---@return boolean
 function M.is_open()
-  return vim.fn.pumvisible() == 1 or plugin_shows('blink.cmp', 'is_visible') or plugin_shows('cmp', 'visible')
+  return vim.fn.pumvisible() == 1 or plugin_menu.is_open()
 end
 
 --- The entry selected in Neovim's own menu while its text is not in the buffer yet ('completeopt' has noinsert).

@@ -1,19 +1,12 @@
 --- The one request for ghost text that is under way.
+local asking = require('unmask.asking')
 local client = require('unmask.client')
 local menu = require('unmask.ghost.menu')
-local position = require('unmask.position')
 local suggestion = require('unmask.ghost.suggestion')
 
 local M = {}
 
-M.INVOKED, M.AUTOMATIC = 1, 2
-
----@class unmask.AskedPlace
----@field buf integer
----@field tick integer
----@field row integer
----@field col integer
----@field selected lsp.SelectedCompletionInfo?
+M.INVOKED, M.AUTOMATIC = asking.INVOKED, asking.AUTOMATIC
 
 ---@class unmask.PendingRequest
 ---@field cancel fun()
@@ -28,18 +21,9 @@ local answered = ''
 ---@param encoding string
 ---@return unmask.AskedPlace
 local function place_now(encoding)
-  local buf = vim.api.nvim_get_current_buf()
-  local at = vim.api.nvim_win_get_cursor(0)
-  local row, col = at[1] - 1, at[2]
-  local tick = vim.api.nvim_buf_get_changedtick(buf)
-  return { buf = buf, tick = tick, row = row, col = col, selected = menu.selected(buf, row, col, encoding) }
-end
-
----@param place unmask.AskedPlace
----@return string name the same only while text, cursor and selected entry are the same
-local function name_of(place)
-  local selected = place.selected and place.selected.text or ''
-  return table.concat({ place.buf, place.tick, place.row, place.col, selected }, ':')
+  local place = asking.place_now()
+  place.selected = menu.selected(place.buf, place.row, place.col, encoding)
+  return place
 end
 
 ---@return boolean
@@ -65,6 +49,7 @@ end
 --- Lets the next automatic request be sent even where the last one was answered.
 function M.forget()
   answered = ''
+  asking.forget()
 end
 
 ---@param result lsp.InlineCompletionList|lsp.InlineCompletionItem[]|nil
@@ -92,7 +77,7 @@ function M.send(kind, callback)
   end
   local encoding = server.offset_encoding
   local place = place_now(encoding)
-  local name = name_of(place)
+  local name = asking.name_of(place)
   if kind == M.AUTOMATIC and (name == answered or (pending and pending.name == name)) then
     return
   end
@@ -100,27 +85,20 @@ function M.send(kind, callback)
   ---@type unmask.PendingRequest
   local request = { name = name, cancel = function() end }
   pending = request
-  local params = {
-    textDocument = { uri = vim.uri_from_bufnr(place.buf) },
-    position = position.to_lsp(place.buf, place.row, place.col, encoding),
-    context = { triggerKind = kind, selectedCompletionInfo = place.selected },
-  }
-  local sent, id = server:request('textDocument/inlineCompletion', params, function(err, result)
+  local cancel = asking.ask(server, place, kind, function(err, result)
     if pending ~= request then
       return
     end
     pending = nil
     -- Text or cursor may have changed before the event of the change came: then this answers another question.
-    if err or not M.is_inserting() or name_of(place_now(encoding)) ~= name then
+    if err or not M.is_inserting() or asking.name_of(place_now(encoding)) ~= name then
       return
     end
     answered = name
     callback(read(result, place, encoding), place.selected and place.selected.text or '')
-  end, place.buf)
-  if sent and id then
-    request.cancel = function()
-      server:cancel_request(id)
-    end
+  end)
+  if cancel then
+    request.cancel = cancel
   elseif pending == request then
     pending = nil
   end

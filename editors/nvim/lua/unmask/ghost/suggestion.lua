@@ -2,12 +2,10 @@
 ---
 --- The text that results from accepting is always `head .. text .. tail`, whatever an auto-pairs plugin put between the
 --- cursor and the tail since the suggestion was made: it is replaced together with the range that the server named.
+local closers = require('unmask.closers')
 local position = require('unmask.position')
 
 local M = {}
-
-local MAX_AUTO_CLOSERS = 3
-local OPENER_OF = { [')'] = '(', [']'] = '[', ['}'] = '{', ['>'] = '<', ['"'] = '"', ["'"] = "'", ['`'] = '`' }
 
 ---@class unmask.Suggestion
 ---@field id string? what the server calls it
@@ -65,25 +63,6 @@ function M.from_item(item, buf, row, col, encoding)
   }
 end
 
---- Whether `between` is closers that the editor added for openers typed, then an end of what is replaced anyway.
----@param between string
----@param replaced string
----@param typed string
----@return boolean
-local function is_expected(between, replaced, typed)
-  for added = 0, math.min(#between, MAX_AUTO_CLOSERS) do
-    local rest = between:sub(added + 1)
-    if vim.endswith(replaced, rest) then
-      return true
-    end
-    local opener = OPENER_OF[between:sub(added + 1, added + 1)]
-    if not opener or not typed:find(opener, 1, true) then
-      return false
-    end
-  end
-  return false
-end
-
 --- Where the suggestion stands for a cursor.
 ---@param s unmask.Suggestion
 ---@param row integer
@@ -110,7 +89,7 @@ function M.place(s, row, col)
     return nil
   end
   local between = after:sub(1, #after - #s.tail)
-  if not is_expected(between, s.replaced, typed) then
+  if not closers.are_expected(between, s.replaced, typed) then
     return nil
   end
   return { row = row, col = col, typed = typed, remaining = s.text:sub(#typed + 1), between = between, tail = s.tail }
