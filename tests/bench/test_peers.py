@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import pytest
+import torch
 from bench.peers.__main__ import DEFAULT_PEERS, parse_arguments, parse_peers
-from bench.peers.items import AnswerReader, Item, spread
+from bench.peers.items import AnswerReader, make_item, spread
 from bench.peers.llama_cpp import PeerProcessError, parse_message
 from bench.peers.summary import Row, compare, order_of_turn, summarize, summarize_peer
-from helpers.tiny_models import tiny_tokenizer
+from helpers.tiny_models import save_tiny_checkpoint
 
+from diffusion_core.checkpoints.load import load_checkpoint
+from diffusion_core.config import EngineConfig
+from diffusion_core.engine.job import Job
+from diffusion_core.engine.models import LoadedModel, assemble
 from diffusion_core.requests import CompletionRequest
-from diffusion_core.sampling.stop import LineRule
+
+STOP = 270  # an id that no text has
 
 
 def make_row(text: str, tokens: int, prefill_s: float, decode_s: float, *, prompt: int = 101) -> Row:
@@ -53,6 +60,12 @@ def test_a_peer_that_writes_nothing_has_no_rate() -> None:
     assert found["tokens_per_second"] == {"run": None, "item_median": None}
     assert found["prefill_tokens_per_second"] == {"run": 2.0, "item_median": 2.0}
     assert summarize_peer(silent, OURS)["tokens_per_forward"] is None
+
+
+def test_an_answer_that_came_with_the_first_forward_has_no_decoding_rate() -> None:
+    at_once = [make_row("a", 10, 1.0, 0.0), *THEIRS[1:]]
+    assert compare(OURS, at_once)["decode_tokens_per_second"]["item_median"] == 11.0  # of 2 and 20
+    assert summarize_peer(at_once[:1], OURS[:1])["decode_tokens_per_second"] == 0.0
 
 
 def test_all_peers_stand_beside_the_first() -> None:
@@ -97,23 +110,49 @@ def test_wrong_peers_are_named(text: str, words: str) -> None:
         parse_peers(text)
 
 
-def test_an_answer_ends_where_our_rules_end_it() -> None:
-    tokenizer = tiny_tokenizer()
-    request = CompletionRequest(prefix="x", max_tokens=8)
-    item = Item("t", request, [1, 2], (LineRule(),))
-    newline = tokenizer.encode("\n").ids[0]
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    folder = save_tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
+    checkpoint = load_checkpoint(str(folder), dtype=torch.float32, device=torch.device("cpu"))
+    return replace(assemble(checkpoint, EngineConfig()), stop_token_ids=frozenset({STOP}))
 
-    def read(tokens: list[int]) -> AnswerReader:
-        reader = AnswerReader(item, tokenizer, frozenset({270}))
-        for token in tokens:
+
+def test_an_answer_ends_where_our_rules_end_it(model: LoadedModel) -> None:
+    request = CompletionRequest(prefix="def f(a):\n", suffix="    return a\n", max_tokens=8, single_line=True)
+    item = make_item("t", request, model, 0)
+    assert item.request.max_tokens == 128 and make_item("t", request, model, 8).request.max_tokens == 8
+    item = make_item("t", request, model, 8)
+    assert item.tokens == model.encoder.encode_completion(request, 8).tokens
+
+    def read(text: str, *stop: int) -> tuple[str, bool]:
+        reader = AnswerReader(item, model)
+        for token in [*model.encoder.encode_text(text), *stop, *model.encoder.encode_text("zz")]:
             reader.feed(token)
-        return reader
+        return reader.text, reader.is_complete
 
-    line = tokenizer.encode("ab").ids
-    assert (read([*line, newline, *line]).text, read([*line, newline, *line]).num_read) == ("ab", 3)
-    assert (read([*line, 270, *line]).text, read([*line, 270]).is_complete) == ("ab", True)
-    assert (read(line).text, read(line).is_complete) == ("ab", False)
-    assert (read(line * 5).text, read(line * 5).is_complete) == ("abababab", True)
+    assert read("ab\ncd") == ("ab", True)
+    assert read("ab", STOP) == ("ab", True)
+    assert read("ab") == ("abzz", False)
+    assert read("abcdefghijk") == ("abcdefgh", True)
+
+
+def test_the_rules_are_those_of_our_decoder(model: LoadedModel) -> None:
+    """What the engine itself writes is read to the same end, a text that repeats itself included."""
+    request = CompletionRequest(prefix="def f(a):\n    ", suffix="\n", max_tokens=60, stop_at_scope=False)
+    item = make_item("t", request, model, 60)
+    job = Job(request)
+    job.begin(model, 60, "")
+    while not job.advance():
+        pass
+    sequence = job.sequence
+    assert sequence is not None
+    reader = AnswerReader(item, model)
+    assert [reader.feed(token) for token in sequence.answer][-1]
+    job.finish()
+    assert reader.text == job.future.result().text
+    loop = AnswerReader(make_item("t", request, model, 300), model)
+    assert any(loop.feed(token) for token in model.encoder.encode_text("xy(z) " * 30)), "a loop is ended"
+    assert loop.text == "xy(z) "
 
 
 def test_lines_of_the_process() -> None:

@@ -73,7 +73,6 @@ def make_peer(
         Unavailable: something is missing here; the message says what.
     """
     kind, *options = name.split(":")
-    reading: dict[str, Any] = {"tokenizer": model.tokenizer, "stop_token_ids": model.stop_token_ids}
     match kind:
         case "unmask":
             policy, dtype = (*options, "auto", "")[:2] if len(options) < 2 else options
@@ -83,11 +82,11 @@ def make_peer(
         case "llama_cpp" | "llama_cpp_lookup":
             lookup = kind.endswith("lookup")
             return LlamaCppPeer(
-                name, args.model, threads=args.threads, context=context, uses_lookup=lookup, **reading
+                name, args.model, model, threads=args.threads, context=context, uses_lookup=lookup
             )  # fmt: skip
         case _:
             reference = references.get(options[0] if options else "")
-            return TransformersPeer(name, reference, uses_lookup=kind.endswith("lookup"), **reading)
+            return TransformersPeer(name, reference, model, uses_lookup=kind.endswith("lookup"))
 
 
 def ask_all(peers: list[Peer], items: list[Item], model: LoadedModel) -> Iterator[tuple[str, Row]]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.models import LoadedModel
@@ -14,6 +11,8 @@ from diffusion_core.eval.dataset import read_dataset
 from diffusion_core.eval.editing import EditingOptions, InstructionKind, make_editing
 from diffusion_core.eval.infilling import InfillingOptions, make_infilling
 from diffusion_core.requests import CompletionRequest, EditRequest
+from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
+from diffusion_core.sampling.sequence import DecodingSequence, SequenceCache
 from diffusion_core.sampling.stop import FenceRule, LineRule, StopRule, SuffixRule
 
 
@@ -65,31 +64,29 @@ def make_item(task_id: str, request: CompletionRequest | EditRequest, model: Loa
     return Item(task_id, request, encoder.encode_edit(request, budget).tokens, rules)
 
 
-@dataclass
 class AnswerReader:
-    """Reads a peer's tokens one by one until the item's rules, a stop token or the budget end the answer."""
+    """Reads a peer's tokens one by one until the answer ends where our decoder would end it: by the very same code."""
 
-    item: Item
-    tokenizer: Tokenizer
-    stop_token_ids: frozenset[int]
-    text: str = ""
-    num_read: int = 0
-    is_complete: bool = False
-    _stream: DecodeStream = field(default_factory=lambda: DecodeStream(skip_special_tokens=True))
+    def __init__(self, item: Item, model: LoadedModel) -> None:
+        self._sequence = DecodingSequence(
+            model.denoiser, list(item.tokens), SequenceCache.create(model.denoiser, 1), num_prompt=len(item.tokens)
+        )
+        task = DecodingTask(
+            max_tokens=item.request.max_tokens, stop_rules=item.rules, stop_token_ids=model.stop_token_ids
+        )
+        self._decoder = BlockDecoder(model.denoiser, model.tokenizer, self._sequence, task)
+
+    @property
+    def text(self) -> str:
+        return self._decoder.answer.text
+
+    @property
+    def is_complete(self) -> bool:
+        return self._decoder.answer.finish_reason is not None
 
     def feed(self, token: int) -> bool:
         """Take a token; True when the answer is complete. What comes after is ignored."""
-        if self.is_complete:
-            return True
-        self.num_read += 1
-        if token in self.stop_token_ids:
-            self.is_complete = True
-            return True
-        piece = self._stream.step(self.tokenizer, token) or ""
-        self.text += piece
-        for rule in self.item.rules if piece else ():
-            if stop := rule.check(self.text, len(piece)):
-                self.text, self.is_complete = self.text[: stop.keep], True
-                return True
-        self.is_complete = self.num_read >= self.item.request.max_tokens
+        if not self.is_complete:
+            self._sequence.tokens.append(token)
+            self._decoder.replay([token])
         return self.is_complete

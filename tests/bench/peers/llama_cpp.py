@@ -10,9 +10,9 @@ from typing import Any
 
 from bench.peers.items import AnswerReader, Item
 from bench.peers.peer import Answer, Unavailable
-from tokenizers import Tokenizer
 
 from diffusion_core.checkpoints.store import RECEIPT_FILE, locate, read_receipt
+from diffusion_core.engine.models import LoadedModel
 
 FOLDER = Path(__file__).parent
 INSTALL = "(cd tests/bench/peers && npm ci --ignore-scripts)"
@@ -57,15 +57,14 @@ class LlamaCppPeer:
     """One process with one model and one context. ``uses_lookup`` drafts from the prompt."""
 
     def __init__(
-        self, name: str, model: str, *, threads: int, context: int, uses_lookup: bool, tokenizer: Tokenizer,
-        stop_token_ids: frozenset[int],
-    ) -> None:  # fmt: skip
+        self, name: str, model: str, base: LoadedModel, *, threads: int, context: int, uses_lookup: bool
+    ) -> None:
         """Start it.
 
         Raises:
             Unavailable: Node or node-llama-cpp is not installed, or there is no binary for this machine.
         """
-        self.name, self._tokenizer, self._stop_token_ids = name, tokenizer, stop_token_ids
+        self.name, self._base = name, base
         node = shutil.which("node")
         if node is None:
             raise Unavailable("Node is not installed (20 or newer)")
@@ -86,7 +85,7 @@ class LlamaCppPeer:
         return f"llama.cpp {self._about.get('version')}, {self._about.get('threads')} threads"
 
     def answer(self, item: Item) -> Answer:
-        reader = AnswerReader(item, self._tokenizer, self._stop_token_ids)
+        reader = AnswerReader(item, self._base)
         self._say({"tokens": item.tokens, "maxTokens": item.request.max_tokens})
         prefill_ms = self._read()["prefillMs"]
         decode_ms = 0.0

@@ -28,25 +28,32 @@ class Row:
     @property
     def tokens_per_second(self) -> float:
         """From the request to the last token."""
-        return self.tokens / self.total_s
+        return per_second(self.tokens, self.total_s)
 
     @property
     def decode_tokens_per_second(self) -> float:
-        return self.tokens / self.decode_s
+        return per_second(self.tokens, self.decode_s)
 
     @property
     def prefill_tokens_per_second(self) -> float:
         """Of the prompt but for its last token."""
-        return (self.prompt_tokens - 1) / self.prefill_s
+        return per_second(self.prompt_tokens - 1, self.prefill_s)
+
+
+def per_second(amount: int, seconds: float) -> float:
+    """A rate; 0, which is no rate, where a peer took no time of its own for it."""
+    return amount / seconds if seconds else 0.0
 
 
 def rates_of(rows: Sequence[Row]) -> dict[str, float]:
     """Tokens per second over all rows: from request to last token, of decoding, of reading prompts."""
     tokens = sum(row.tokens for row in rows)
     return {
-        "tokens_per_second": tokens / sum(row.total_s for row in rows),
-        "decode_tokens_per_second": tokens / sum(row.decode_s for row in rows),
-        "prefill_tokens_per_second": sum(row.prompt_tokens - 1 for row in rows) / sum(row.prefill_s for row in rows),
+        "tokens_per_second": per_second(tokens, sum(row.total_s for row in rows)),
+        "decode_tokens_per_second": per_second(tokens, sum(row.decode_s for row in rows)),
+        "prefill_tokens_per_second": per_second(
+            sum(row.prompt_tokens - 1 for row in rows), sum(row.prefill_s for row in rows)
+        ),
     }
 
 
@@ -69,7 +76,7 @@ def compare(ours: Sequence[Row], theirs: Sequence[Row]) -> dict[str, Any]:
     """How many times faster ``ours`` is than ``theirs`` on the same items: above 1, ours is ahead.
 
     ``seconds`` is (their seconds) / (our seconds) of whole items: it compares answers of different lengths as a user
-    does. Items on which a peer wrote nothing have no rate and are left out of that rate's median.
+    does. Items on which a peer wrote nothing, or all at once, have no rate and are left out of its median.
     """
     fast, slow = rates_of(ours), rates_of(theirs)
     found: dict[str, Any] = {}
