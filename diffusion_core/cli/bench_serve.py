@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,6 +32,15 @@ if TYPE_CHECKING:
     from diffusion_core.requests import Health
 
 MAX_USERS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was measured. ``first_answer_ms`` is known of a server that was started for the measurement."""
+
+    health: Health
+    levels: list[Level]
+    first_answer_ms: float | None = None
 
 
 def serve(
@@ -74,10 +83,11 @@ def serve(
     machine = describe_machine()
     with show_progress("bench serve") as (report, _):
         if config.url:
-            health, levels = run_async(lambda: _load_running(config, prompts, numbers, requests, report))
+            found = run_async(lambda: _load_running(config, prompts, numbers, requests, report))
         else:
             own = replace(config, engine=own_engine_config(target))
-            health, levels = run_async(lambda: _load_own(own, prompts, numbers, requests, report))
+            found = run_async(lambda: _load_own(own, prompts, numbers, requests, report))
+    health, levels = found.health, found.levels
     summary: dict[str, Any] = {
         "benchmark": "serve",
         "machine": machine,
@@ -86,6 +96,7 @@ def serve(
         "device": health.device,
         "dtype": health.dtype,
         "own_server": not config.url,
+        "start_to_first_answer_ms": found.first_answer_ms,
         "requests_per_user": requests,
         "levels": [summarize_level(level) for level in levels],
     }
@@ -119,7 +130,7 @@ def check_is_near(url: str, *, allow_remote: bool) -> None:
 
 async def _load_running(
     config: ClientConfig, prompts: list[Prompt], users: list[int], requests: int, report: Report
-) -> tuple[Health, list[Level]]:
+) -> Found:
     from diffusion_core.net.auth import resolve_client_token
     from diffusion_core.net.client import HttpEngineClient
 
@@ -136,24 +147,24 @@ async def _load_running(
 
 async def _load_own(
     config: ClientConfig, prompts: list[Prompt], users: list[int], requests: int, report: Report
-) -> tuple[Health, list[Level]]:
+) -> Found:
     from diffusion_core.eval.bench.own_server import run_own_server
     from diffusion_core.net.client import HttpEngineClient
     from diffusion_core.net.state_files import resolve_model
 
     # The server runs in another folder and knows its model by the absolute path.
     prompts = [replace(prompt, model=resolve_model(prompt.model)) if prompt.model else prompt for prompt in prompts]
-    async with run_own_server(config.engine, config.engine_start_timeout_s) as state:
-        url = f"http://127.0.0.1:{state.port}"
-        return await _load(
-            lambda: HttpEngineClient(url, state.token, request_timeout_s=config.request_timeout_s),
+    async with run_own_server(config.engine, config.engine_start_timeout_s) as server:
+        found = await _load(
+            lambda: HttpEngineClient(server.url, server.token, request_timeout_s=config.request_timeout_s),
             prompts, users, requests, report,
         )  # fmt: skip
+        return replace(found, first_answer_ms=round(server.first_answer_ms, 1))
 
 
 async def _load(
     connect: Callable[[], HttpEngineClient], prompts: list[Prompt], users: list[int], requests: int, report: Report
-) -> tuple[Health, list[Level]]:
+) -> Found:
     """Wait for the model, make one unmeasured request, then load the server."""
     from diffusion_core.eval.ask import ask, wait_ready
     from diffusion_core.eval.bench.serve import measure_levels
@@ -166,4 +177,4 @@ async def _load(
         await ask(client, lambda: replace(prompts[-1], id=new_request_id(), max_tokens=1))
     finally:
         await client.aclose()
-    return health, await measure_levels(connect, prompts, users, requests, report)
+    return Found(health, await measure_levels(connect, prompts, users, requests, report))

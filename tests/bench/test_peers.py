@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from bench.peers.__main__ import DEFAULT_PEERS, parse_arguments, parse_peers
+from bench.peers.__main__ import DEFAULT_PEERS, base_dtype, parse_arguments, parse_peers
 from bench.peers.items import AnswerReader, make_item, spread
 from bench.peers.llama_cpp import PeerProcessError, parse_message
-from bench.peers.summary import Row, compare, order_of_turn, summarize, summarize_peer
+from bench.peers.summary import Row, compare, keep_whole_turns, order_of_turn, summarize, summarize_peer
 from helpers.tiny_models import save_tiny_checkpoint
 
 from diffusion_core.checkpoints.load import load_checkpoint
@@ -74,6 +74,10 @@ def test_all_peers_stand_beside_the_first() -> None:
     assert found["times_faster_than"]["other"] == compare(OURS, THEIRS)
 
 
+def test_a_turn_that_was_not_finished_does_not_count() -> None:
+    assert keep_whole_turns({"a": OURS, "b": THEIRS[:2]}) == {"a": OURS[:2], "b": THEIRS[:2]}
+
+
 def test_every_peer_is_first_in_turn() -> None:
     names = ["a", "b", "c"]
     orders = [order_of_turn(names, turn) for turn in range(6)]
@@ -90,6 +94,8 @@ def test_items_are_spread_over_the_file() -> None:
 def test_peers_of_the_command_line() -> None:
     assert parse_peers(DEFAULT_PEERS)[0] == "unmask"
     assert parse_peers("unmask:verified:float32, llama_cpp") == ["unmask:verified:float32", "llama_cpp"]
+    assert base_dtype(["llama_cpp", "unmask:verified:float32", "unmask"]) == "float32"
+    assert base_dtype(["unmask", "unmask:verified:float32"]) == base_dtype(["llama_cpp"]) == ""
     args = parse_arguments(["--data", "x.jsonl", "--json", "o.json", "--peers", "llama_cpp", "--items", "5"])
     assert (args.peers, args.items, args.threads) == (["llama_cpp"], 5, 2)
 

@@ -144,6 +144,7 @@ def test_serve_loads_a_server_of_its_own_and_stops_it(
     report = json.loads(out.read_text())
     assert (report["own_server"], report["model"], report["n"]) == (True, str(checkpoint), 6)
     assert [level["users"] for level in report["levels"]] == [1, 2]
+    assert report["start_to_first_answer_ms"] > 100, "a process with torch in it starts no faster"
     for level in report["levels"]:
         assert level["requests"] == level["answered"] == 2 * level["users"]
         assert level["errors"] == {} and level["tokens"] == 6 * level["requests"]
@@ -164,7 +165,9 @@ def test_serve_counts_what_a_running_server_refuses(
     arguments = ("bench", "serve", "--data", data, "--users", 1, "--json", out)
     done = unmask.run(*arguments, "--requests", 5)
     assert done.code == 0, done.err
-    (level,) = json.loads(out.read_text())["levels"]
+    report = json.loads(out.read_text())
+    assert (report["own_server"], report["start_to_first_answer_ms"]) == (False, None)
+    (level,) = report["levels"]
     assert level["errors"] == {"engine": 1, "overloaded": 1}
     assert (level["requests"], level["answered"], level["tokens"]) == (5, 3, 30)
     assert level["reused_share"] == pytest.approx(2 / 3, abs=1e-4)

@@ -59,6 +59,8 @@ def render_forwards(summary: Mapping[str, Any]) -> Table:
 def render_serve(summary: Mapping[str, Any]) -> Table:
     """Throughput and latency over the number of users."""
     notes = [f"{summary['requests_per_user']} requests for each user, {summary['n']} different prompts"]
+    if summary["start_to_first_answer_ms"] is not None:
+        notes.append(f"first answer {summary['start_to_first_answer_ms'] / 1000:.1f} s after the server's start")
     table = _table(
         summary, notes, "users", "tokens/s", "requests/s", "p50 ms", "p95 ms", "tokens/forward", "prompt reused",
         "errors",

@@ -17,14 +17,14 @@ import bench.peers
 import torch
 from bench.peers.hf import References, TransformersPeer
 from bench.peers.items import Item, read_items
-from bench.peers.llama_cpp import LlamaCppPeer
+from bench.peers.llama_cpp import LlamaCppPeer, PeerProcessError
 from bench.peers.ours import FAST_DLLM, Engines, UnmaskPeer
 from bench.peers.peer import Peer, Unavailable
-from bench.peers.summary import Row, order_of_turn, summarize
+from bench.peers.summary import Row, keep_whole_turns, order_of_turn, summarize
 
 from diffusion_core.config import DEFAULT_MODEL
 from diffusion_core.engine.models import LoadedModel
-from diffusion_core.errors import ConfigError, InvalidRequest
+from diffusion_core.errors import ConfigError, InvalidRequest, UnmaskError
 from diffusion_core.eval.bench.machine import describe_machine, describe_torch
 from diffusion_core.requests import DecodingParams, Policy
 
@@ -126,29 +126,43 @@ def open_peers(
     return peers, skipped
 
 
+def base_dtype(names: list[str]) -> str:
+    """The dtype of the first of our engines: prompts are made with its model, so that no further one is loaded."""
+    options = [name.split(":")[1:] for name in names if name.split(":")[0] in ("unmask", "fast_dllm")]
+    return options[0][1] if options and len(options[0]) > 1 else ""
+
+
 def main() -> None:
     """Measure, write JSON, print a table."""
     args = parse_arguments()
     torch.set_num_threads(args.threads)
     machine = describe_machine()
+    ended_by = ""
     with ExitStack() as stack:
         engines = Engines(args.model, args.threads)
         stack.callback(engines.close)
-        model = engines.load("")
+        model = engines.load(base_dtype(args.peers))
         items = read_items(args.data, model, args.items, args.max_tokens)
         peers, skipped = open_peers(args, engines, model, items, stack)
         if not peers:
             raise SystemExit("no peer is there: " + "; ".join(skipped.values()))
         rows: dict[str, list[Row]] = {peer.name: [] for peer in peers}
-        for name, row in ask_all(peers, items, model):
-            rows[name].append(row)
-            print(f"{row.task_id} {name}: {row.tokens} tokens in {row.total_s:.2f} s", file=sys.stderr)
+        try:
+            for name, row in ask_all(peers, items, model):
+                rows[name].append(row)
+                print(f"{row.task_id} {name}: {row.tokens} tokens in {row.total_s:.2f} s", file=sys.stderr)
+        except (KeyboardInterrupt, UnmaskError, PeerProcessError) as error:  # what was measured counts
+            ended_by = f"{type(error).__name__}: {error}"
+            print(f"ended early by {ended_by}", file=sys.stderr)
         found = {
-            "data": args.data.name, "model": args.model, "threads": args.threads,
+            "data": args.data.name, "model": args.model, "threads": args.threads, "ended_by": ended_by,
             "machine": machine | describe_torch("cpu") | {"load_average_after": describe_machine()["load_average"]},
-            "about": {peer.name: peer.describe() for peer in peers}, "skipped": skipped, **summarize(rows),
-            "rows": {name: [vars(row) for row in answers] for name, answers in rows.items()},
+            "about": {peer.name: peer.describe() for peer in peers}, "skipped": skipped,
         }  # fmt: skip
+    rows = keep_whole_turns(rows)
+    if not next(iter(rows.values())):
+        raise SystemExit(f"no item was answered by every peer: {ended_by}")
+    found |= summarize(rows) | {"rows": {name: [vars(row) for row in answers] for name, answers in rows.items()}}
     args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print_table(found)
 

@@ -107,6 +107,12 @@ def summarize(rows: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def keep_whole_turns(rows: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
+    """Without the answers to an item that not every peer has answered: a run may end in the middle of a turn."""
+    whole = min(len(answers) for answers in rows.values())
+    return {name: answers[:whole] for name, answers in rows.items()}
+
+
 def order_of_turn(names: Sequence[str], turn: int) -> list[str]:
     """The peers in the order of one turn: each is first once, and neighbours change too."""
     shift = turn % len(names)
