@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from bench.peers.__main__ import DEFAULT_PEERS, base_dtype, parse_arguments, parse_peers
+from bench.peers.__main__ import DEFAULT_PEERS, base_dtype, parse_arguments, parse_peers, read_options
 from bench.peers.items import AnswerReader, make_item, spread
 from bench.peers.llama_cpp import PeerProcessError, parse_message
 from bench.peers.summary import Row, compare, keep_whole_turns, order_of_turn, summarize, summarize_peer
@@ -94,6 +94,7 @@ def test_items_are_spread_over_the_file() -> None:
 def test_peers_of_the_command_line() -> None:
     assert parse_peers(DEFAULT_PEERS)[0] == "unmask"
     assert parse_peers("unmask:verified:float32, llama_cpp") == ["unmask:verified:float32", "llama_cpp"]
+    assert read_options([]) == ("auto", "") and read_options(["verified"]) == ("verified", "")
     assert base_dtype(["llama_cpp", "unmask:verified:float32", "unmask"]) == "float32"
     assert base_dtype(["unmask", "unmask:verified:float32"]) == base_dtype(["llama_cpp"]) == ""
     args = parse_arguments(["--data", "x.jsonl", "--json", "o.json", "--peers", "llama_cpp", "--items", "5"])

@@ -75,7 +75,7 @@ def make_peer(
     kind, *options = name.split(":")
     match kind:
         case "unmask":
-            policy, dtype = (*options, "auto", "")[:2] if len(options) < 2 else options
+            policy, dtype = read_options(options)
             return UnmaskPeer(name, engines.get(dtype), DecodingParams(policy=Policy(policy)))
         case "fast_dllm":
             return UnmaskPeer(name, engines.get(""), FAST_DLLM)
@@ -126,10 +126,16 @@ def open_peers(
     return peers, skipped
 
 
+def read_options(options: list[str]) -> tuple[str, str]:
+    """Policy and dtype of ``unmask[:POLICY[:DTYPE]]``; an empty dtype is the environment's."""
+    policy, dtype = [*options, *("auto", "")[len(options) :]]
+    return policy, dtype
+
+
 def base_dtype(names: list[str]) -> str:
     """The dtype of the first of our engines: prompts are made with its model, so that no further one is loaded."""
-    options = [name.split(":")[1:] for name in names if name.split(":")[0] in ("unmask", "fast_dllm")]
-    return options[0][1] if options and len(options[0]) > 1 else ""
+    ours = (name.split(":") for name in names)
+    return next((read_options(options)[1] for kind, *options in ours if kind in ("unmask", "fast_dllm")), "")
 
 
 def main() -> None:

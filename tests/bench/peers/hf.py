@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from importlib.metadata import version
 from typing import Any
@@ -10,12 +11,14 @@ import torch
 from bench.peers.items import AnswerReader, Item
 from bench.peers.peer import Answer, Unavailable
 from bench.reference_model import load_reference_of
-from transformers import DynamicCache, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
+from transformers import DynamicCache, PreTrainedModel, Qwen2ForCausalLM, StoppingCriteria, StoppingCriteriaList
 
 from diffusion_core.engine.models import LoadedModel
 
 # transformers' documentation uses 3 and 10; longer drafts favour edits, where most is copied.
 LOOKUP_TOKENS = 10
+# The argument was renamed within transformers 5.
+CACHE = "cache" if "cache" in inspect.signature(Qwen2ForCausalLM.forward).parameters else "past_key_values"
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -76,7 +79,7 @@ class TransformersPeer:
         end = EndOfAnswer(reader, len(item.tokens))
         ids = torch.tensor([item.tokens])
         started = time.perf_counter()
-        options = {"prompt_lookup_num_tokens": LOOKUP_TOKENS} if self._uses_lookup else {"cache": self._prefill(ids)}
+        options = {"prompt_lookup_num_tokens": LOOKUP_TOKENS} if self._uses_lookup else {CACHE: self._prefill(ids)}
         begin = time.perf_counter()
         self._model.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=False, pad_token_id=0,
@@ -92,7 +95,7 @@ class TransformersPeer:
 
     def _prefill(self, ids: torch.Tensor) -> DynamicCache:
         cache = DynamicCache(config=self._model.config)
-        self._model(ids[:, :-1], cache=cache, use_cache=True, logits_to_keep=1)
+        self._model(ids[:, :-1], **{CACHE: cache}, use_cache=True, logits_to_keep=1)
         return cache
 
     def close(self) -> None:
