@@ -1,13 +1,20 @@
-"""`unmask bench decode`: how fast policies decode the same prompts, measured in turns in one run."""
+"""`unmask bench`: the group, and `decode`, which measures policies on the same prompts in turns in one run."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from diffusion_core.cli import bench_latency, bench_serve
+from diffusion_core.cli.bench_shared import (
+    OutFile,
+    PlotFile,
+    check_outputs,
+    own_engine_config,
+    run_own_engine,
+    write_results,
+)
 from diffusion_core.cli.evaluate import DataFile, Limit, Seed, show_progress
 from diffusion_core.cli.options import (
     BlockSize,
@@ -19,27 +26,24 @@ from diffusion_core.cli.options import (
     as_usage_error,
     run_with_client,
 )
-from diffusion_core.cli.output import open_console
 from diffusion_core.requests import DecodingParams, EngineClient, Policy
 
 
 def register(app: typer.Typer) -> None:
     """Add the group `bench`."""
     group = typer.Typer(no_args_is_help=True, help="Measure speed.")
-    group.callback()(_describe)
     group.command()(decode)
+    group.command()(bench_latency.latency)
+    group.command()(bench_serve.serve)
     app.add_typer(group, name="bench")
-
-
-def _describe() -> None:
-    """Measure speed."""
 
 
 def decode(
     ctx: typer.Context,
     *,
     data: DataFile,
-    out: Annotated[Path | None, typer.Option("--json", metavar="OUT", dir_okay=False, help="Result file.")] = None,
+    out: OutFile = None,
+    plot: PlotFile = None,
     limit: Limit = None,
     seed: Seed = 0,
     policies: Annotated[
@@ -53,28 +57,37 @@ def decode(
     url: Url = "",
     token_file: TokenFile = "",
 ) -> None:
-    """Tokens per second, forwards per second, tokens per forward and latency for each policy.
+    """Tokens/s, forwards/s, tokens per forward, time of a forward beside the memory's limit, and latency, by policy.
 
     The prompts are the items of an infilling, completion or editing file. Each prompt is computed once, unmeasured;
     then the policies take turns on it, each first in turn, so that a noisy machine is noisy for all of them.
+    The engine runs in this process, configured by UNMASK_ENGINE_* variables. With --url a running one is measured;
+    its memory's limit is not known then.
     """
-    from diffusion_core.eval.bench import make_prompts, measure_policies, render_bench
+    from diffusion_core.eval.bench.decode import measure_policies
+    from diffusion_core.eval.bench.prompts import make_prompts
+    from diffusion_core.eval.bench.tables import render_decode
     from diffusion_core.eval.dataset import read_dataset, sample_items
 
+    check_outputs(out, plot)
     target = Target(url=url, token_file=token_file, model=model).over(ctx)
+    config = target.make_client_config()
     decodings = parse_policies(policies, block_size)
     prompts = make_prompts(read_dataset(data), target.model, max_tokens, single_line=single_line)
     prompts = sample_items(prompts, limit, seed)
-    with show_progress("bench decode") as (report, say):
+    with show_progress("bench decode") as (report, _):
+        if config.url:
 
-        async def work(client: EngineClient) -> dict[str, Any]:
-            say("bench decode")
-            return await measure_policies(client, prompts, decodings, repeat, report)
+            async def measure_remote(client: EngineClient) -> dict[str, Any]:
+                return await measure_policies(client, prompts, decodings, repeat, report)
 
-        summary = run_with_client(target.make_client_config(), work)
-    if out is not None:
-        out.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    open_console(stderr=False).print(render_bench(summary))
+            summary = run_with_client(config, measure_remote)
+        else:
+            summary = run_own_engine(
+                own_engine_config(target),
+                lambda engine: measure_policies(engine, prompts, decodings, repeat, report, own=engine),
+            )
+    write_results(summary, [render_decode(summary)], out, plot)
 
 
 def parse_policies(text: str, block_size: int) -> list[DecodingParams]:

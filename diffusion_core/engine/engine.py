@@ -95,6 +95,10 @@ class Engine:
         job.cancel()
         self._notify()
 
+    def loaded_models(self) -> list[LoadedModel]:
+        """All models that are ready: to be looked at, and to be used only when the engine is closed."""
+        return self._hosts.loaded()
+
     def health(self) -> Health:
         """What the engine is and does."""
         models = self._hosts.statuses()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.engine import Engine
 from diffusion_core.engine.job import Job
+from diffusion_core.engine.models import LoadedModel
 from diffusion_core.requests import CompletionRequest, EditRequest, Health, PreviewFrame, Result, WarmRequest
 
 
@@ -50,6 +51,10 @@ class AsyncEngine:
     async def health(self) -> Health:
         """State of the engine."""
         return self._engine.health()
+
+    def loaded_models(self) -> list[LoadedModel]:
+        """All models that are ready: to be looked at, and to be used only when the engine is closed."""
+        return self._engine.loaded_models()
 
     async def aclose(self) -> None:
         """Stop the engine after the running forward."""

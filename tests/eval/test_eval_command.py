@@ -196,6 +196,8 @@ def test_bench_decode_measures_policies_in_turns(unmask: Unmask, server: EngineS
     row = report["policies"]["verified"]
     assert (row["requests"], row["tokens_per_forward"], row["p50_ms"], row["p95_ms"]) == (3, 2.5, 20.0, 20.0)
     assert (row["tokens_per_second"], row["forwards_per_second"]) == (666.6667, 266.6667)
+    assert row["ms_per_forward"] == 3.75
+    assert row["limit_ms_per_forward"] is row["times_limit"] is None, "the memory of a remote engine is not known"
     asked = [request["decoding"]["policy"] for request in server.requests]
     turns = ["autoregressive", "verified", "verified", "autoregressive", "autoregressive", "verified"]
     assert asked == ["autoregressive", "verified", *turns]
