@@ -1,33 +1,40 @@
-"""Drafters that come with the package."""
+"""Drafters and tunings that come with the package."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from diffusion_core.checkpoints import drafters
-from diffusion_core.checkpoints.packaged import find_packaged_drafter
+from diffusion_core.checkpoints import drafters, tunings
+from diffusion_core.checkpoints.packaged import find_packaged_drafter, find_packaged_tuning
 from diffusion_core.checkpoints.registry import registry
 from diffusion_core.config import EngineConfig
 from diffusion_core.errors import ConfigError
 
-FOLDER = Path(drafters.__file__).parent
+KINDS = [
+    pytest.param(Path(drafters.__file__).parent, find_packaged_drafter, id="drafters"),
+    pytest.param(Path(tunings.__file__).parent, find_packaged_tuning, id="tunings"),
+]
 MAX_BYTES = 40_000_000
 
 
+@pytest.mark.parametrize(("parent", "find"), KINDS)
 @pytest.mark.parametrize("name", ["", ".", "..", "../drafters", "no-such-model", "/etc", "__pycache__"])
-def test_a_name_without_a_drafter_gives_none(name: str) -> None:
-    assert find_packaged_drafter(name) is None
+def test_a_name_without_one_gives_none(name: str, parent: Path, find: Callable[[str], Path | None]) -> None:
+    assert find(name) is None
 
 
-def test_every_packaged_drafter_belongs_to_a_named_model_and_is_small() -> None:
-    for folder in FOLDER.iterdir():
-        if folder.is_dir() and folder.name != "__pycache__":
-            assert folder.name in registry()
-            assert find_packaged_drafter(folder.name) == folder
-            assert sum(file.stat().st_size for file in folder.iterdir()) <= MAX_BYTES
-            assert (folder / "README.md").is_file(), "a drafter has a card"
+@pytest.mark.parametrize(("parent", "find"), KINDS)
+def test_each_belongs_to_a_named_model_and_is_small(parent: Path, find: Callable[[str], Path | None]) -> None:
+    folders = [folder for folder in parent.iterdir() if folder.is_dir() and folder.name != "__pycache__"]
+    assert folders, "the default model has one"
+    for folder in folders:
+        assert folder.name in registry()
+        assert find(folder.name) == folder
+        assert sum(file.stat().st_size for file in folder.iterdir()) <= MAX_BYTES
+        assert (folder / "README.md").is_file(), "it has a card"
 
 
 def test_an_empty_drafter_setting_is_refused() -> None:
