@@ -11,14 +11,33 @@ float32 they differ from them by another order of summation, near 1e-6 (tests/mo
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import nn
 
 from diffusion_core.model.layers import AdaptableLinear, AdaptedLinear
+from diffusion_core.model.quantized import QuantizedMatrix, QuantizedWeight, quantize_weight
 
 # oneDNN chooses the order for a number of rows; this is a decoding round's.
 _TYPICAL_ROWS = 8
+
+# Layers whose rows of activations are split when the weights have 8 bits: a few of their inputs tower over the rest.
+SPLIT_LAYERS = ("mlp.down_proj",)
+
+
+class ServingMatrix(Protocol):
+    """A weight [out, in] laid out for the kernels of a CPU."""
+
+    num_bytes: int
+
+    def linear(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """``F.linear(x, weight, bias)`` for ``x`` [..., in], in ``x``'s dtype."""
+        ...
+
+    def scores(self, x: torch.Tensor) -> torch.Tensor:
+        """``F.linear(x, weight)`` in float32."""
+        ...
 
 
 class PackedMatrix:
@@ -33,15 +52,18 @@ class PackedMatrix:
         y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, bias, "none", [], "")
         return y
 
+    def scores(self, x: torch.Tensor) -> torch.Tensor:
+        """The product in float32, rounded to the weight's dtype before."""
+        return self.linear(x).float()
+
 
 class PackedLinear(AdaptableLinear):
     """An :class:`AdaptedLinear` for serving on a CPU; a gated adapter changes its slot rows alike."""
 
-    def __init__(self, linear: AdaptedLinear) -> None:
+    def __init__(self, name: str, matrix: ServingMatrix, bias: nn.Parameter | None) -> None:
         super().__init__()
-        self.name = linear.name
-        self.matrix = PackedMatrix(linear.weight)
-        self.bias = linear.bias
+        self.name, self.matrix = name, matrix
+        self.bias = bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply to ``x`` [..., in]."""
@@ -57,30 +79,48 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     return dtype == torch.float32
 
 
-def pack_linears(module: nn.Module) -> None:
-    """Replace every :class:`AdaptedLinear` inside ``module`` by its packed form, in place."""
+def pack_linear(linear: AdaptedLinear) -> PackedLinear:
+    """The layer with its weights in oneDNN's order, in their dtype."""
+    return PackedLinear(linear.name, PackedMatrix(linear.weight), linear.bias)
+
+
+def quantize_linear(linear: AdaptedLinear) -> PackedLinear:
+    """The layer with its weights in 8 bits."""
+    return PackedLinear(linear.name, quantized_matrix(linear.name, quantize_weight(linear.weight)), linear.bias)
+
+
+def quantized_matrix(name: str, weight: QuantizedWeight) -> QuantizedMatrix:
+    """The matrix of the layer of that name, or of the output head."""
+    return QuantizedMatrix(weight, split=name.endswith(SPLIT_LAYERS))
+
+
+def replace_linears(module: nn.Module, make: Callable[[AdaptedLinear], AdaptableLinear]) -> None:
+    """Replace every :class:`AdaptedLinear` inside ``module`` by what ``make`` makes of it, in place, one by one."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, AdaptedLinear):
-                setattr(parent, name, PackedLinear(child))
+                setattr(parent, name, make(child))
 
 
 @torch.no_grad()
-def merge_deltas(module: nn.Module, delta: Callable[[str], torch.Tensor], *, pack: bool) -> None:
+def merge_deltas(
+    module: nn.Module,
+    delta: Callable[[str], torch.Tensor],
+    make: Callable[[AdaptedLinear], AdaptableLinear] = lambda linear: linear,
+) -> None:
     """Add ``delta(name)`` [out, in] to the weight of every :class:`AdaptedLinear` inside ``module``, in place.
 
-    The sum is made in float32. With ``pack`` each layer is packed at once, so that no second copy of all is held.
+    The sum is made in float32. ``make`` packs each layer at once, so that no second copy of all is held.
     The old weight is left as it was: it may be the mapping of a file.
     """
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if not isinstance(child, AdaptedLinear):
-                continue
-            weight = child.weight
-            merged = weight.float() + delta(child.name).to(weight.device)
-            child.weight = nn.Parameter(merged.to(weight.dtype), requires_grad=False)
-            if pack:
-                setattr(parent, name, PackedLinear(child))
+
+    def merge(linear: AdaptedLinear) -> AdaptableLinear:
+        weight = linear.weight
+        merged = weight.float() + delta(linear.name).to(weight.device)
+        linear.weight = nn.Parameter(merged.to(weight.dtype), requires_grad=False)
+        return make(linear)
+
+    replace_linears(module, merge)
 
 
 def count_bytes(module: nn.Module) -> int:
