@@ -54,7 +54,9 @@ def test_the_product_is_near_that_of_the_8_bit_weight(size: tuple[int, int], dty
     bias = torch.randn(size[0], generator=generator).to(dtype)
     x = torch.randn(9, size[1], generator=generator).to(dtype)
     found = QuantizedMatrix(weight, split=split).linear(x, bias)
-    exact = torch.nn.functional.linear(x.double(), weight.values.double() * weight.scales.double()[:, None], bias.double())
+    exact = torch.nn.functional.linear(
+        x.double(), weight.values.double() * weight.scales.double()[:, None], bias.double()
+    )
     assert found.dtype == dtype
     bound = 0.02 if not split else 1e-4
     assert relative_error(found.double(), exact) < max(bound, 0.004 if dtype == torch.bfloat16 else 0)
@@ -136,7 +138,9 @@ def test_a_packed_model_is_small(shape: str) -> None:
     model = copy.deepcopy(plain).bfloat16()
     before, rows = model.num_bytes, model.embed_tokens.weight.numel()
     model.pack(quantize=True)
-    assert all(isinstance(child.matrix, QuantizedMatrix) for child in model.modules() if isinstance(child, PackedLinear))
+    assert all(
+        isinstance(child.matrix, QuantizedMatrix) for child in model.modules() if isinstance(child, PackedLinear)
+    )
     plain_left = 2 * rows * (1 if shape != "llama" else 2)
     assert model.num_bytes - plain_left < 0.6 * (before - plain_left) + rows + 4 * 272
 
@@ -159,7 +163,9 @@ def test_rows_together_equal_rows_one_by_one(start: int, dtype: torch.dtype, wit
 
     slots = [denoiser.mask_id] * 3 if with_slots else []
     together = denoiser.evaluate(
-        prefilled(), [*tokens[start:], *slots], first_slot=24 if with_slots else None  # type: ignore[list-item]
+        prefilled(),
+        [*tokens[start:], *slots],
+        first_slot=24 if with_slots else None,  # type: ignore[list-item]
     )[:24]
     cache, rows = prefilled(), []
     for token in tokens[start:]:
