@@ -27,6 +27,7 @@ from diffusion_core.model.packed import (
 )
 from diffusion_core.model.quantized import quantize_weight
 from diffusion_core.model.rope import RotaryEmbedding
+from diffusion_core.model.tiles import TiledSpan, tile_height, tile_spans
 
 
 class Transformer(nn.Module):
@@ -96,7 +97,8 @@ class Transformer(nn.Module):
         spans = equal_spans(mask[0]) if is_decoding else ()
         mask = mask.to(input_ids.device)
         x = self.embed(input_ids, adapter)
-        context = ForwardContext(self.rope(positions, x.dtype), mask, cache, adapter, slots_from, spans)
+        tiles = self._tile(mask[0], spans, x) if is_decoding else ()
+        context = ForwardContext(self.rope(positions, x.dtype), mask, cache, adapter, slots_from, tiles)
         for number, layer in enumerate(self.layers):
             if tapped is not None and number in taps:
                 tapped.append(x)
@@ -105,6 +107,12 @@ class Transformer(nn.Module):
             tapped.append(x)
         normalised: torch.Tensor = self.norm(x)
         return normalised
+
+    def _tile(
+        self, visible: torch.Tensor, spans: tuple[tuple[int, int, int], ...], x: torch.Tensor
+    ) -> tuple[TiledSpan, ...]:
+        group = self.config.num_heads // self.config.num_kv_heads
+        return tile_spans(visible, spans, tile_height(x.device, x.dtype), group, x.dtype)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Scores [..., V], float32, of hidden states [..., D]."""
