@@ -21,8 +21,8 @@ from diffusion_core.errors import CheckpointError
 from diffusion_core.model.adapter import adapted_layers
 from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.layers import AdaptedLinear
-from diffusion_core.model.packed import PackedLinear, quantized_matrix, replace_linears
-from diffusion_core.model.quantized import QuantizedWeight, quantize_weight
+from diffusion_core.model.packed import PackedLinear, replace_linears
+from diffusion_core.model.quantized import QuantizedMatrix, QuantizedWeight, quantize_weight
 from diffusion_core.model.transformer import Transformer
 
 INT8_WEIGHTS_FILE = "model.int8.safetensors"
@@ -116,10 +116,10 @@ def _pack(model: Transformer, tensors: dict[str, torch.Tensor]) -> None:
         return QuantizedWeight(tensors[f"{name}.int8"], tensors[f"{name}.scales"])
 
     def make(linear: AdaptedLinear) -> PackedLinear:
-        return PackedLinear(linear.name, quantized_matrix(linear.name, weight_of(linear.name)), linear.bias)
+        return PackedLinear(linear.name, QuantizedMatrix(weight_of(linear.name)), linear.bias)
 
     replace_linears(model, make)
-    model.packed_head = quantized_matrix(_HEAD, weight_of(_HEAD))
+    model.packed_head = QuantizedMatrix(weight_of(_HEAD))
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:

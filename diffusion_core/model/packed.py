@@ -17,13 +17,10 @@ import torch
 from torch import nn
 
 from diffusion_core.model.layers import AdaptableLinear, AdaptedLinear
-from diffusion_core.model.quantized import QuantizedMatrix, QuantizedWeight, quantize_weight
+from diffusion_core.model.quantized import QuantizedMatrix, quantize_weight
 
 # oneDNN chooses the order for a number of rows; this is a decoding round's.
 _TYPICAL_ROWS = 8
-
-# Layers whose rows of activations are split when the weights have 8 bits: a few of their inputs tower over the rest.
-SPLIT_LAYERS = ("mlp.down_proj",)
 
 
 class ServingMatrix(Protocol):
@@ -86,12 +83,7 @@ def pack_linear(linear: AdaptedLinear) -> PackedLinear:
 
 def quantize_linear(linear: AdaptedLinear) -> PackedLinear:
     """The layer with its weights in 8 bits."""
-    return PackedLinear(linear.name, quantized_matrix(linear.name, quantize_weight(linear.weight)), linear.bias)
-
-
-def quantized_matrix(name: str, weight: QuantizedWeight) -> QuantizedMatrix:
-    """The matrix of the layer of that name, or of the output head."""
-    return QuantizedMatrix(weight, split=name.endswith(SPLIT_LAYERS))
+    return PackedLinear(linear.name, QuantizedMatrix(quantize_weight(linear.weight)), linear.bias)
 
 
 def replace_linears(module: nn.Module, make: Callable[[AdaptedLinear], AdaptableLinear]) -> None:

@@ -29,7 +29,7 @@ class TiledSpan:
 
     def tile(self, queries: torch.Tensor) -> torch.Tensor:
         """Queries [rows, K, group, Dh] of the span -> [tiles, K, height * group, Dh]."""
-        rows, key_heads, group, size = queries.shape
+        key_heads, group, size = queries.shape[1:]
         tiled = _fill(queries, self.height).view(-1, self.height, key_heads, group, size)
         return tiled.transpose(1, 2).reshape(-1, key_heads, self.height * group, size)
 

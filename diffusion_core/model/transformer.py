@@ -22,10 +22,9 @@ from diffusion_core.model.packed import (
     count_bytes,
     pack_linear,
     quantize_linear,
-    quantized_matrix,
     replace_linears,
 )
-from diffusion_core.model.quantized import quantize_weight
+from diffusion_core.model.quantized import QuantizedMatrix, quantize_weight
 from diffusion_core.model.rope import RotaryEmbedding
 from diffusion_core.model.tiles import TiledSpan, tile_height, tile_spans
 
@@ -132,7 +131,7 @@ class Transformer(nn.Module):
         """
         # The plain head stays for those who want single rows of it: mapped, and so without memory until touched.
         head = self.head_weight
-        self.packed_head = quantized_matrix("head", quantize_weight(head)) if quantize else PackedMatrix(head)
+        self.packed_head = QuantizedMatrix(quantize_weight(head)) if quantize else PackedMatrix(head)
         replace_linears(self, quantize_linear if quantize else pack_linear)
 
     @property
