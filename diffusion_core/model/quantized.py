@@ -1,7 +1,7 @@
 """Weights in 8 bits for the CPU: half the bytes of bfloat16, and a forward of a few rows is bound by bytes.
 
 A weight is int8 with one scale for each output. A row of activations is made of integers with one scale of its own
-when it is multiplied, and the products are summed as integers (oneDNN, with VNNI or AMX). A row's result is therefore
+when it is multiplied, and the products are summed as integers (oneDNN, with VNNI or AMX where the CPU has them). A row's result is therefore
 the same bits whatever rides along: integer sums do not depend on their order, and rows share nothing else.
 
 Nearly all of the loss of 8 bits is in the activations: where a few entries tower over a row, the others are left
@@ -76,7 +76,7 @@ class QuantizedMatrix:
         fine.mul_(_FINER).round_()
         y = self._multiply(both.to(torch.int8))
         # One operation: its product is exact, so that it does not matter where it is fused and rounded once.
-        return torch.add(y[:num_rows], y[num_rows:], alpha=1 / _FINER)
+        return y[:num_rows].add_(y[num_rows:], alpha=1 / _FINER)
 
     def _multiply(self, rows: torch.Tensor) -> torch.Tensor:
         """int8 [R, in] -> float32 [R, out]: the integer sum times the output's scale."""
@@ -90,12 +90,12 @@ class QuantizedMatrix:
 def why_not_quantized(device_type: str) -> str:
     """Why weights in 8 bits cannot serve on this kind of device; empty when they can.
 
-    The kernels are tried: without VNNI or AMX oneDNN adds pairs of products in 16 bits, which overflow.
+    The kernels are tried: with AVX2 alone oneDNN adds pairs of products in 16 bits, which overflow.
     """
     if device_type != "cpu":
         return f"the kernels are for the CPU, and the device is {device_type}"
     try:
-        return "" if _multiplies_exactly() else "this CPU has neither VNNI nor AMX, and sums overflow without them"
+        return "" if _multiplies_exactly() else "sums overflow on this CPU, which has neither AVX-512 nor AVX-VNNI"
     except (AttributeError, RuntimeError):
         return "this build of torch has no int8 products for this CPU"
 
