@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import psutil
 import torch
 
 from diffusion_core.config import EngineConfig
 from diffusion_core.errors import ConfigError
+from diffusion_core.model.quantized import why_not_quantized
 
+INT8 = "int8"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -30,9 +34,38 @@ def choose_device(config: EngineConfig) -> torch.device:
     return device
 
 
+@dataclass(frozen=True)
+class Precision:
+    """``dtype`` of the activations and the cache, and of the weights unless these have 8 bits."""
+
+    dtype: torch.dtype
+    has_int8_weights: bool = False
+
+    def __str__(self) -> str:
+        return INT8 if self.has_int8_weights else str(self.dtype).removeprefix("torch.")
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of one weight of a linear layer."""
+        return 1 if self.has_int8_weights else self.dtype.itemsize
+
+
+def choose_precision(config: EngineConfig, device: torch.device) -> Precision:
+    """The configured dtype; ``auto`` and the activations beside ``int8`` weights are as :func:`choose_dtype` says.
+
+    Raises:
+        ConfigError: ``int8`` is configured and this machine cannot multiply weights in 8 bits.
+    """
+    if config.dtype != INT8:
+        return Precision(choose_dtype(config, device))
+    if reason := why_not_quantized(device.type):
+        raise ConfigError(f"engine.dtype is int8, and {reason}: use auto")
+    return Precision(choose_dtype(config, device), has_int8_weights=True)
+
+
 def choose_dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
     """The configured dtype; ``auto`` is bfloat16 where the device computes in it, else float32."""
-    if config.dtype != "auto":
+    if config.dtype not in ("auto", INT8):
         return _DTYPES[config.dtype]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

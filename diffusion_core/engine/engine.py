@@ -15,7 +15,7 @@ from statistics import quantiles
 import torch
 
 from diffusion_core.config import EngineConfig
-from diffusion_core.engine.device import choose_device, choose_dtype, resident_bytes
+from diffusion_core.engine.device import choose_device, choose_precision, resident_bytes
 from diffusion_core.engine.job import FrameCallback, Job
 from diffusion_core.engine.models import LoadedModel, ModelHost
 from diffusion_core.errors import Closed, EngineError, OutOfMemory, Overloaded, UnmaskError
@@ -38,12 +38,12 @@ class Engine:
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
         self._device = choose_device(config)
-        self._dtype = choose_dtype(config, self._device)
+        self._precision = choose_precision(config, self._device)
         self._wake = threading.Condition()
         self._arrived: deque[Job] = deque()
         self._active: list[Job] = []
         self._is_closed = False
-        self._hosts = ModelHost(config, self._device, self._dtype, self._notify)
+        self._hosts = ModelHost(config, self._device, self._precision, self._notify)
         self._latencies: deque[float] = deque(maxlen=_NUM_LATENCIES)
         self._num_completed = self._num_forwards = 0
         self._born = time.perf_counter()
@@ -110,7 +110,7 @@ class Engine:
             status={"ready": "ready", "loading": "loading", "not_loaded": "loading"}.get(main, "failed"),
             version=package_version(),
             device=str(self._device),
-            dtype=str(self._dtype).removeprefix("torch."),
+            dtype=str(self._precision),
             models=models,
             memory_bytes=resident_bytes(),
             num_active=len(self._active) + len(self._arrived),

@@ -14,6 +14,7 @@ import torch
 
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.config import DEFAULT_MODEL, EngineConfig
+from diffusion_core.engine.device import choose_precision
 from diffusion_core.engine.models import LoadedModel, assemble
 from diffusion_core.eval.dataset import read_dataset
 from diffusion_core.eval.editing import EditingOptions, EditingTask, make_editing
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--drafter", type=Path, default=None)
     parser.add_argument("--tuning", type=Path, default=None)
-    parser.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16"])
+    parser.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16", "int8"])
     parser.add_argument("--block-size", type=int, default=0)
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--limit", type=int, default=0)
@@ -56,9 +57,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load(args: argparse.Namespace) -> LoadedModel:
     """The model as the engine serves it, with the drafter of ``--drafter``."""
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[args.dtype]
+    device = torch.device("cpu")
+    precision = choose_precision(EngineConfig(dtype=args.dtype), device)
     checkpoint = load_checkpoint(
-        args.model, dtype=dtype, device=torch.device("cpu"), drafter=args.drafter, tuning=args.tuning, serve=True
+        args.model,
+        dtype=precision.dtype,
+        device=device,
+        drafter=args.drafter,
+        tuning=args.tuning,
+        serve=True,
+        quantize=precision.has_int8_weights,
     )
     return assemble(checkpoint, EngineConfig(model=args.model))
 
