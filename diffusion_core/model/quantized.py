@@ -1,8 +1,9 @@
 """Weights in 8 bits for the CPU: half the bytes of bfloat16, and a forward of a few rows is bound by bytes.
 
 A weight is int8 with one scale for each output. A row of activations is made of integers with one scale of its own
-when it is multiplied, and the products are summed as integers (oneDNN, with VNNI or AMX where the CPU has them). A row's result is therefore
-the same bits whatever rides along: integer sums do not depend on their order, and rows share nothing else.
+when it is multiplied, and the products are summed as integers (oneDNN, with VNNI or AMX where the CPU has them). A
+row's result is therefore the same bits whatever rides along: integer sums do not depend on their order, and rows share
+nothing else.
 
 Nearly all of the loss of 8 bits is in the activations: where a few entries tower over a row, the others are left
 without bits. Rows are therefore *split*: a row becomes the sum of two int8 rows, the second 128 times finer, which
