@@ -51,7 +51,7 @@ class EngineConfig:
     ``tuning`` ``auto`` merges the edit tuning that comes with a named model into it, ``none`` none; else it is the
     folder of one for the model that answers edits.
     ``dtype`` ``auto`` is bfloat16 where the device has instructions for it, else float32. ``int8`` (CPUs with AVX-512
-    or AVX-VNNI) halves the weights once more and is near the others instead of equal; activations are as with ``auto``.
+    or AVX-VNNI) halves the weights once more and is near the others, not equal; activations are as with ``auto``.
     ``num_threads`` 0 leaves torch's choice. ``prefix_cache_bytes`` bounds the KV caches kept between requests.
     """
 

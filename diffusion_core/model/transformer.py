@@ -138,6 +138,8 @@ class Transformer(nn.Module):
     def num_bytes(self) -> int:
         """Size of the weights, in bytes."""
         total = count_bytes(self)
-        if self.packed_head is not None and self.lm_head is None:
+        if self.packed_head is not None:
             total += self.packed_head.num_bytes
+            if self.lm_head is not None:  # the plain form is a mapping that nobody reads
+                total -= self.lm_head.weight.numel() * self.lm_head.weight.element_size()
         return total

@@ -141,7 +141,7 @@ def test_a_packed_model_is_small(shape: str) -> None:
     assert all(
         isinstance(child.matrix, QuantizedMatrix) for child in model.modules() if isinstance(child, PackedLinear)
     )
-    plain_left = 2 * rows * (1 if shape != "llama" else 2)
+    plain_left = 2 * rows
     assert model.num_bytes - plain_left < 0.6 * (before - plain_left) + rows + 4 * 272
 
 
