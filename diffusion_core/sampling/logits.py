@@ -30,6 +30,11 @@ class TokenChooser:
         self._sampling, self._recorder = sampling, recorder
         self._banned = torch.tensor(sorted(set(banned)), dtype=torch.long)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether choosing is a mere argmax: noise and notes take time of their own."""
+        return self._sampling.temperature <= 0 and self._recorder is None
+
     def allow(self, logits: torch.Tensor) -> torch.Tensor:
         """``logits`` [R, V] with banned tokens at minus infinity (paper, section 3.1: the mask logit)."""
         if len(self._banned):
