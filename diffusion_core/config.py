@@ -49,7 +49,8 @@ class EngineConfig:
     ``tuning`` ``auto`` merges the edit tuning that comes with a named model into it, ``none`` none; else it is the
     folder of one for the model that answers edits.
     ``dtype`` ``auto`` is bfloat16 where the device has instructions for it, else float32.
-    ``num_threads`` 0 leaves torch's choice. ``prefix_cache_bytes`` bounds the KV caches kept between requests.
+    ``num_threads`` 0 chooses by measurement where there are more than two cores. ``prefix_cache_bytes`` bounds the KV
+    caches kept between requests.
     """
 
     model: str = DEFAULT_MODEL

@@ -60,13 +60,15 @@ class GoingRate:
 class RoundModel:
     """What is known of the rounds of one model, over all its requests.
 
-    ``costs`` is None until they are measured. ``plan`` is the last plan for slots.
+    ``costs`` is None until they are measured. ``plan`` is the last plan for slots; ``head_block`` tokens were asked of a
+    draft head the last time.
     """
 
     acceptance: Acceptance = field(default_factory=Acceptance)
     statistics: DraftStatistics = field(default_factory=DraftStatistics)
     costs: CostModel | None = None
     plan: SlotPlan | None = None
+    head_block: int = 0
     rates: dict[str, GoingRate] = field(default_factory=dict)
 
 
@@ -135,8 +137,10 @@ class CostedRounds:
         reach = statistics.reach(slots_kind((), ()))
         values = {n: best_length(terms, reach, n).value - terms.rate * costs.drafter[n] for n in self._sizes}
         size = max(values, key=lambda n: values[n])
-        is_due = statistics.rounds_since_slots >= PROBE_EVERY
-        return size if values[size] > without or is_due else 0
+        if values[size] <= without and statistics.rounds_since_slots < PROBE_EVERY:
+            return 0
+        self._model.head_block = size
+        return size
 
     def observe(self, situation: Situation, chosen: Round, text: Sequence[int], ms: float | None) -> None:
         """Add to the going rate, and correct the costs by the time taken."""

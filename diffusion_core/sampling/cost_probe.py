@@ -1,0 +1,150 @@
+"""Measuring what a forward costs: short samples, one at a time, so that whoever waits need not wait for all of them.
+
+All layers of a model are alike, so on a CPU a sample runs a few of them, each time others: a forward's time in a
+fraction of it, with weights that come from memory as they do when decoding. On a GPU a sample is a whole forward.
+The least of several samples of a number of rows is kept: whatever disturbs a measurement makes it longer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+
+from diffusion_core.model.masks import causal
+from diffusion_core.sampling.cost_table import CostTable, fit_monotone
+from diffusion_core.sampling.evaluate import Denoiser
+from diffusion_core.sampling.sequence import SequenceCache
+
+# Committed positions that the samples see, and of the one sample that shows what positions cost.
+NUM_KEYS, MANY_KEYS = 256, 1280
+_BODY_ROWS = (2, 4, 8, 16, 32, 64)
+_SLOT_ROWS = (4, 16, 64)  # one of them clean, the others slots
+_KEY_ROWS = 16
+_HEAD_ROWS = (2, 16, 64)
+_DRAFTER_TOKENS = (4, 8, 16)
+# On a CPU a sample runs this part of the layers.
+_SHARE = 8
+_NUM_SAMPLES = 3
+_THREAD_ROWS = 8
+
+# What is measured: the part, its rows, and how.
+_Part = tuple[str, int, Callable[[], float]]
+
+
+@dataclass
+class _Samples:
+    """The least time seen of each part by its rows, in milliseconds of a whole forward."""
+
+    least: dict[str, dict[int, float]] = field(default_factory=dict)
+
+    def add(self, part: str, rows: int, ms: float) -> None:
+        seen = self.least.setdefault(part, {})
+        seen[rows] = min(ms, seen.get(rows, ms))
+
+    def fit(self) -> CostTable:
+        body = self.least["body"]
+        extra = [(rows - 1, max(0.0, ms - body[rows])) for rows, ms in self.least.get("slots", {}).items()]
+        longer = self.least["keys"][_KEY_ROWS] - body[_KEY_ROWS]
+        return CostTable(
+            body=fit_monotone(list(body.items())),
+            head=fit_monotone(list(self.least["head"].items())),
+            slots=fit_monotone(extra),
+            drafter=fit_monotone(list(self.least.get("drafter", {}).items())),
+            key_ms=max(0.0, longer / (_KEY_ROWS * (MANY_KEYS - NUM_KEYS))),
+            num_keys=NUM_KEYS,
+        )
+
+
+class CostProbe:
+    """Measures one model. Iterate :meth:`run` to its end, a sample at a time; then :attr:`table` is there."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self._denoiser = denoiser
+        # Room for all samples: what grows while it is timed would be timed with them.
+        self._cache = SequenceCache.create(denoiser, MANY_KEYS + 2 * max(_BODY_ROWS))
+        self._next_layer = 0
+        self.table: CostTable | None = None
+
+    def run(self) -> Iterator[None]:
+        """Yields after every sample."""
+        samples, parts = _Samples(), self._parts()
+        for _, _, measure in parts:
+            measure()  # the first time pays for kernels that are made for this number of rows
+            yield
+        for _ in range(_NUM_SAMPLES):
+            for part, rows, measure in parts:
+                samples.add(part, rows, measure())
+                yield
+        self.table = samples.fit()
+
+    def time_threads(self) -> float:
+        """One sample for comparing numbers of threads, in milliseconds."""
+        return self._time_body(_THREAD_ROWS)
+
+    def _parts(self) -> list[_Part]:
+        """All measurements, each once."""
+        denoiser = self._denoiser
+        parts: list[_Part] = [("body", rows, partial(self._time_body, rows)) for rows in _BODY_ROWS]
+        parts.append(("keys", _KEY_ROWS, partial(self._time_body, _KEY_ROWS, num_keys=MANY_KEYS)))
+        if denoiser.adapter is not None:
+            parts += [("slots", rows, partial(self._time_body, rows, first_slot=1)) for rows in _SLOT_ROWS]
+        parts += [("head", rows, partial(self._time_head, rows)) for rows in _HEAD_ROWS]
+        if denoiser.draft_head is not None:
+            parts += [("drafter", n, partial(self._time_drafter, n)) for n in _DRAFTER_TOKENS]
+        return parts
+
+    def _time_body(self, rows: int, *, first_slot: int | None = None, num_keys: int = NUM_KEYS) -> float:
+        """Milliseconds of the layers, over ``num_keys`` positions; on a CPU worked out from some of the layers."""
+        model, cache = self._denoiser.model, self._cache.base
+        cache.crop(0)
+        cache.commit(num_keys)
+        first = rows if first_slot is None else first_slot
+        mask_id = self._denoiser.mask_id if first < rows else 0
+        tokens = torch.tensor([[0] * first + [mask_id or 0] * (rows - first)], device=model.device)
+        positions = torch.arange(num_keys, num_keys + rows, device=model.device).unsqueeze(0)
+        adapter = None if first_slot is None else self._denoiser.adapter
+
+        def run(only: slice) -> float:
+            return self._time(
+                lambda: model(
+                    tokens, positions, causal(rows), cache=cache, adapter=adapter, first_slot=first_slot, only=only
+                )
+            )
+
+        num_layers = len(model.layers)
+        if model.device.type != "cpu":
+            return run(slice(None))
+        num_run = -(-num_layers // _SHARE)
+        start = self._next_layer if self._next_layer + num_run <= num_layers else 0
+        self._next_layer = start + num_run
+        around = run(slice(0, 0))
+        return around + (run(slice(start, start + num_run)) - around) * num_layers / num_run
+
+    def _time_head(self, rows: int) -> float:
+        model = self._denoiser.model
+        hidden = torch.zeros(rows, model.config.hidden_size, dtype=model.dtype, device=model.device)
+        return self._time(lambda: model.logits(hidden))
+
+    def _time_drafter(self, num_tokens: int) -> float:
+        model, head, cache = self._denoiser.model, self._denoiser.draft_head, self._cache.head
+        assert head is not None and cache is not None
+        cache.crop(0)
+        cache.commit(NUM_KEYS)
+        carried = torch.zeros(1, model.config.hidden_size, dtype=model.dtype, device=model.device)
+        return self._time(lambda: head.draft(model, 0, carried, num_tokens, cache))
+
+    def _time(self, work: Callable[[], object]) -> float:
+        self._finish()
+        begin = time.perf_counter()
+        with torch.inference_mode():
+            work()
+        self._finish()
+        return (time.perf_counter() - begin) * 1000
+
+    def _finish(self) -> None:
+        if self._denoiser.model.device.type == "cuda":
+            torch.cuda.synchronize(self._denoiser.model.device)
