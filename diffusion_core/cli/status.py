@@ -41,7 +41,8 @@ def status(
         return
     health = run_with_client(running, lambda client: client.health())
     if as_json:
-        write_json({**asdict(health), "url": running.url})
+        decoding = [{**asdict(each), "tokens_per_forward": each.tokens_per_forward} for each in health.decoding]
+        write_json({**asdict(health), "decoding": decoding, "url": running.url})
     else:
         print_health(health, running.url)
     if health.status == "failed":

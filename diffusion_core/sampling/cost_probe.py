@@ -15,8 +15,10 @@ from functools import partial
 import torch
 
 from diffusion_core.model.masks import causal
+from diffusion_core.requests import SamplingParams
 from diffusion_core.sampling.cost_table import CostTable, fit_monotone
 from diffusion_core.sampling.evaluate import Denoiser
+from diffusion_core.sampling.logits import TokenChooser
 from diffusion_core.sampling.sequence import SequenceCache
 
 # Committed positions that the samples see, and of the one sample that shows what positions cost.
@@ -127,7 +129,9 @@ class CostProbe:
     def _time_head(self, rows: int) -> float:
         model = self._denoiser.model
         hidden = torch.zeros(rows, model.config.hidden_size, dtype=model.dtype, device=model.device)
-        return self._time(lambda: model.logits(hidden))
+        # What chooses the tokens goes over all scores once more: part of what a scored row costs.
+        chooser = TokenChooser(SamplingParams(), banned=[0])
+        return self._time(lambda: chooser.choose(model.logits(hidden), range(rows)))
 
     def _time_drafter(self, num_tokens: int) -> float:
         model, head, cache = self._denoiser.model, self._denoiser.draft_head, self._cache.head

@@ -60,8 +60,8 @@ class GoingRate:
 class RoundModel:
     """What is known of the rounds of one model, over all its requests.
 
-    ``costs`` is None until they are measured. ``plan`` is the last plan for slots; ``head_block`` tokens were asked of a
-    draft head the last time.
+    ``costs`` is None until they are measured. ``plan`` is the last plan for slots, ``head_block`` what a draft head was
+    last asked for.
     """
 
     acceptance: Acceptance = field(default_factory=Acceptance)

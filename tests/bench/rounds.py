@@ -50,7 +50,7 @@ def make_variants(model: LoadedModel) -> dict[str, Variant]:
         pass
     assert probe.table is not None
     verified = Policy.VERIFIED
-    variants = {
+    return {
         "autoregressive": Variant(Policy.AUTOREGRESSIVE, RoundModel(), use_free=False, use_slots=False),
         "free_fixed": Variant(verified, RoundModel(), use_slots=False),
         "all_two_pass": Variant(verified, RoundModel()),
@@ -58,7 +58,6 @@ def make_variants(model: LoadedModel) -> dict[str, Variant]:
         "costs": Variant(verified, RoundModel(costs=CostModel(probe.table))),
         "costs_free": Variant(verified, RoundModel(costs=CostModel(probe.table)), use_slots=False),
     }
-    return variants
 
 
 def decode(model: LoadedModel, item: Item, variant: Variant, args: argparse.Namespace) -> dict[str, Any]:
