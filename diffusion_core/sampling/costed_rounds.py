@@ -102,30 +102,31 @@ class CostedRounds:
             reach = statistics.reach(slots_kind(situation.slots, situation.free))
             drafts.append((situation.slots, SLOTS, reach))
         drafts += [(d.tokens, d.source, statistics.reach(free_kind(d, situation.slots))) for d in situation.free]
-        best: Choice | None = None
-        for tokens, source, reach in drafts:
-            choice = self._best_of(terms, tokens, reach, plan)
-            if best is None or choice.value > best.value:
-                best, draft, name = choice, tokens, source
-        assert best is not None
-        size = plan.block_size if plan and best.groups else 0
-        return Round(draft[: best.length], name if best.length else "", best.groups, size, best.scores_slots)
+        alone = [best_length(terms, reach, len(tokens)) for tokens, _, reach in drafts]
+        index = max(range(len(drafts)), key=lambda each: alone[each].value)
+        best = alone[index]
+        if plan is not None:
+            best, index = self._add_slots(
+                terms, plan, best, index, [(c, d[2]) for c, d in zip(alone, drafts, strict=True)]
+            )
+        draft, source, _ = drafts[index]
+        size = plan.block_size if plan is not None and best.groups else 0
+        return Round(draft[: best.length], source if best.length else "", best.groups, size, best.scores_slots)
 
-    def _best_of(self, terms: Terms, tokens: list[int], reach: list[float], plan: SlotPlan | None) -> Choice:
-        """The best length of a draft, and with slots behind it where they pay."""
-        alone = best_length(terms, reach, len(tokens))
-        if plan is None:
-            return alone
+    def _add_slots(
+        self, terms: Terms, plan: SlotPlan, best: Choice, index: int, drafts: Sequence[tuple[Choice, list[float]]]
+    ) -> tuple[Choice, int]:
+        """The best round of all with slots, and the index of its draft: slots may make a shorter one the best."""
         worth = plan.worth * self._going.use_of_slots
-        best = with_slots(terms, alone, reach, plan.block_size, worth)
-        # Slots behind a shorter draft may be worth more than the rest of the draft.
-        for length in _LENGTHS:
-            if length >= alone.length:
-                break
-            choice = with_slots(terms, value_alone(terms, reach, length), reach, plan.block_size, worth)
-            if choice.value > best.value:
-                best = choice
-        return best
+        for number, (longest, reach) in enumerate(drafts):
+            for length in (longest.length, *(n for n in _LENGTHS if n < longest.length)):
+                alone = longest if length == longest.length else value_alone(terms, reach, length)
+                if alone.value + worth <= best.value:
+                    continue  # slots cannot be worth more than a guess that is sure to be there
+                choice = with_slots(terms, alone, reach, plan.block_size, worth)
+                if choice.value > best.value:
+                    best, index = choice, number
+        return best, index
 
     def choose_head_draft(self, situation: Situation) -> int:
         """The block size that promises most, if that is more than the next round promises without."""

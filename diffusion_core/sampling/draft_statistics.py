@@ -23,6 +23,8 @@ _OFFSETS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 _BUCKET_OF = [bisect_right(_OFFSETS, offset) - 1 for offset in range(MAX_OFFSETS)]
 # Evidence (tokens that led to a draft) is told apart up to four tokens, then by doublings.
 _EVIDENCE = (0, 1, 2, 3, 4, 5, 9, 17, 33)
+# A draft departs after t agreeing tokens with a chance of about x / (t + x).
+_DEPARTURES = {"selection": 0.7, "suggestion": 1.0, "answer": 1.0}
 # What a prior counts for, and how many observations a figure remembers.
 _PRIOR_WEIGHT = 4.0
 _MEMORY = 200.0
@@ -37,12 +39,16 @@ class DraftKind:
     agrees: bool | None = None
 
     def prior(self, offset: int) -> float:
-        """The chance of the token at ``offset`` before anything was seen: a little too hopeful, so that it is tried."""
+        """The chance of the token at ``offset`` before anything was seen; of guesses a hopeful one: they must be tried.
+
+        After t agreeing tokens (evidence, and the draft up to there) about one in t + 2 continuations departs where an
+        earlier n-gram is repeated, counted over Python's standard library; a text that is being edited holds longer.
+        """
         if self.source == SLOTS:
             chance = max(0.55 - 0.05 * offset, 0.2)
         else:
             tokens = _EVIDENCE[self.evidence] + offset
-            chance = (tokens - 0.4) / (tokens + 0.8)
+            chance = tokens / (tokens + _DEPARTURES.get(self.source, 2.0))
         return 1 - 0.5 * (1 - chance) if self.agrees and offset == 0 else chance
 
 
