@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 from helpers.cost_tables import AMX
-from helpers.tiny_models import save_tiny_checkpoint, tiny_config, tiny_denoiser
+from helpers.tiny_models import save_tiny_checkpoint, tiny_config, tiny_denoiser, tiny_transformer
 
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.calibration import choose_threads
@@ -62,6 +62,14 @@ def test_every_kind_of_model_can_be_measured(kind: DrafterKind) -> None:
     assert table.body[0][1] > 0 and table.head[0][1] > 0
     assert bool(table.slots) == (kind is DrafterKind.GATED_ADAPTER)
     assert bool(table.drafter) == (kind is DrafterKind.DRAFT_HEAD)
+
+
+def test_a_model_of_few_positions_can_be_measured() -> None:
+    model = tiny_transformer(max_position_embeddings=128)
+    probe = CostProbe(Denoiser(model, DiffusionConfig(prompt_format="plain/1")))
+    for _ in probe.run():
+        pass
+    assert probe.table is not None
 
 
 def test_what_is_measured_is_what_forwards_take() -> None:
