@@ -39,18 +39,24 @@ _Part = tuple[str, int, Callable[[], float]]
 
 @dataclass
 class _Samples:
-    """The least time seen of each part by its rows, in milliseconds of a whole forward."""
+    """The least time seen of each part by its rows, in milliseconds; ``scale`` layers of the model are one that ran."""
 
+    scale: float
     least: dict[str, dict[int, float]] = field(default_factory=dict)
 
     def add(self, part: str, rows: int, ms: float) -> None:
         seen = self.least.setdefault(part, {})
         seen[rows] = min(ms, seen.get(rows, ms))
 
+    def whole(self, part: str) -> dict[int, float]:
+        """Milliseconds of all layers, by rows."""
+        around = self.least["around"]
+        return {n: around[n] + max(0.0, ms - around[n]) * self.scale for n, ms in self.least.get(part, {}).items()}
+
     def fit(self) -> CostTable:
-        body = self.least["body"]
-        extra = [(rows - 1, max(0.0, ms - body[rows])) for rows, ms in self.least.get("slots", {}).items()]
-        longer = self.least["keys"][_KEY_ROWS] - body[_KEY_ROWS]
+        body = self.whole("body")
+        extra = [(rows - 1, max(0.0, ms - body[rows])) for rows, ms in self.whole("slots").items()]
+        longer = self.whole("keys")[_KEY_ROWS] - body[_KEY_ROWS]
         return CostTable(
             body=fit_monotone(list(body.items())),
             head=fit_monotone(list(self.least["head"].items())),
@@ -68,12 +74,15 @@ class CostProbe:
         self._denoiser = denoiser
         # Room for all samples: what grows while it is timed would be timed with them.
         self._cache = SequenceCache.create(denoiser, MANY_KEYS + 2 * max(_BODY_ROWS))
+        num_layers = len(denoiser.model.layers)
+        is_cpu = denoiser.model.device.type == "cpu"
+        self._num_run = -(-num_layers // _SHARE) if is_cpu else num_layers
         self._next_layer = 0
         self.table: CostTable | None = None
 
     def run(self) -> Iterator[None]:
         """Yields after every sample."""
-        samples, parts = _Samples(), self._parts()
+        samples, parts = _Samples(len(self._denoiser.model.layers) / self._num_run), self._parts()
         # The first time of each also pays for kernels that are made for its number of rows: never the least.
         for _ in range(_NUM_SAMPLES):
             for part, rows, measure in parts:
@@ -83,48 +92,50 @@ class CostProbe:
 
     def time_threads(self) -> float:
         """One sample for comparing numbers of threads, in milliseconds."""
-        return self._time_body(_THREAD_ROWS)
+        return self._time_layers(_THREAD_ROWS)
 
     def _parts(self) -> list[_Part]:
         """All measurements, each once."""
         denoiser = self._denoiser
-        parts: list[_Part] = [("body", rows, partial(self._time_body, rows)) for rows in _BODY_ROWS]
-        parts.append(("keys", _KEY_ROWS, partial(self._time_body, _KEY_ROWS, num_keys=MANY_KEYS)))
+        parts: list[_Part] = [
+            ("around", rows, partial(self._time_layers, rows, has_layers=False)) for rows in _BODY_ROWS
+        ]
+        parts += [("body", rows, partial(self._time_layers, rows)) for rows in _BODY_ROWS]
+        parts.append(("keys", _KEY_ROWS, partial(self._time_layers, _KEY_ROWS, num_keys=MANY_KEYS)))
         if denoiser.adapter is not None:
-            parts += [("slots", rows, partial(self._time_body, rows, first_slot=1)) for rows in _SLOT_ROWS]
+            parts += [("slots", rows, partial(self._time_layers, rows, first_slot=1)) for rows in _SLOT_ROWS]
         parts += [("head", rows, partial(self._time_head, rows)) for rows in _HEAD_ROWS]
         if denoiser.draft_head is not None:
             parts += [("drafter", n, partial(self._time_drafter, n)) for n in _DRAFTER_TOKENS]
         return parts
 
-    def _time_body(self, rows: int, *, first_slot: int | None = None, num_keys: int = NUM_KEYS) -> float:
-        """Milliseconds of the layers, over ``num_keys`` positions; on a CPU worked out from some of the layers."""
+    def _time_layers(
+        self, rows: int, *, first_slot: int | None = None, num_keys: int = NUM_KEYS, has_layers: bool = True
+    ) -> float:
+        """Milliseconds of the next few layers over ``num_keys`` positions, and of what is done around them."""
         model, cache = self._denoiser.model, self._cache.base
         cache.crop(0)
         cache.commit(num_keys)
         first = rows if first_slot is None else first_slot
-        mask_id = self._denoiser.mask_id if first < rows else 0
-        tokens = torch.tensor([[0] * first + [mask_id or 0] * (rows - first)], device=model.device)
+        mask_id = (self._denoiser.mask_id or 0) if first < rows else 0
+        tokens = torch.tensor([[0] * first + [mask_id] * (rows - first)], device=model.device)
         positions = torch.arange(num_keys, num_keys + rows, device=model.device).unsqueeze(0)
         # A short model has no places there; which place a row has costs nothing.
         positions = positions.clamp(max=model.config.max_position_embeddings - 1)
         adapter = None if first_slot is None else self._denoiser.adapter
-
-        def run(only: slice) -> float:
-            return self._time(
-                lambda: model(
-                    tokens, positions, causal(rows), cache=cache, adapter=adapter, first_slot=first_slot, only=only
-                )
+        only = self._take_layers() if has_layers else slice(0, 0)
+        return self._time(
+            lambda: model(
+                tokens, positions, causal(rows), cache=cache, adapter=adapter, first_slot=first_slot, only=only
             )
+        )
 
-        num_layers = len(model.layers)
-        if model.device.type != "cpu":
-            return run(slice(None))
-        num_run = -(-num_layers // _SHARE)
-        start = self._next_layer if self._next_layer + num_run <= num_layers else 0
-        self._next_layer = start + num_run
-        around = run(slice(0, 0))
-        return around + (run(slice(start, start + num_run)) - around) * num_layers / num_run
+    def _take_layers(self) -> slice:
+        """The layers of the next sample: others than the last ones', so that their weights come from memory."""
+        if self._next_layer + self._num_run > len(self._denoiser.model.layers):
+            self._next_layer = 0
+        self._next_layer += self._num_run
+        return slice(self._next_layer - self._num_run, self._next_layer)
 
     def _time_head(self, rows: int) -> float:
         model = self._denoiser.model

@@ -55,7 +55,7 @@ def request(**changes: Any) -> CompletionRequest:
 @pytest.mark.parametrize("kind", list(DrafterKind))
 def test_every_kind_of_model_can_be_measured(kind: DrafterKind) -> None:
     probe = CostProbe(tiny_denoiser(drafter=kind))
-    assert sum(1 for _ in probe.run()) > 30
+    assert sum(1 for _ in probe.run()) >= 30
     table = probe.table
     assert table is not None
     assert [rows for rows, _ in table.body] == [2, 4, 8, 16, 32, 64]
