@@ -30,7 +30,8 @@ _HEAD_ROWS = (2, 16, 64)
 _DRAFTER_TOKENS = (4, 8, 16)
 # On a CPU a sample runs this part of the layers.
 _SHARE = 8
-_NUM_SAMPLES = 3
+_FEWEST_SAMPLES, _MOST_SAMPLES = 3, 10
+_SETTLED = 0.95
 _THREAD_ROWS = 8
 
 # What is measured: the part, its rows, and how.
@@ -44,9 +45,12 @@ class _Samples:
     scale: float
     least: dict[str, dict[int, float]] = field(default_factory=dict)
 
-    def add(self, part: str, rows: int, ms: float) -> None:
+    def add(self, part: str, rows: int, ms: float) -> bool:
+        """Whether the least so far was clearly more."""
         seen = self.least.setdefault(part, {})
-        seen[rows] = min(ms, seen.get(rows, ms))
+        before = seen.get(rows, ms)
+        seen[rows] = min(ms, before)
+        return ms < before * _SETTLED
 
     def whole(self, part: str) -> dict[int, float]:
         """Milliseconds of all layers, by rows."""
@@ -83,11 +87,16 @@ class CostProbe:
     def run(self) -> Iterator[None]:
         """Yields after every sample."""
         samples, parts = _Samples(len(self._denoiser.model.layers) / self._num_run), self._parts()
-        # The first time of each also pays for kernels that are made for its number of rows: never the least.
-        for _ in range(_NUM_SAMPLES):
+        # The first time of each also pays for kernels that are made for its number of rows: never the least. Where
+        # other work disturbs, more are taken, until the least settle.
+        for number in range(_MOST_SAMPLES):
+            is_settled = number + 1 >= _FEWEST_SAMPLES
             for part, rows, measure in parts:
-                samples.add(part, rows, measure())
+                has_changed = samples.add(part, rows, measure())
+                is_settled = is_settled and not (has_changed and part == "body")
                 yield
+            if is_settled:
+                break
         self.table = samples.fit()
 
     def time_threads(self) -> float:
