@@ -42,7 +42,8 @@ class PackedMatrix:
         if not self._is_tiled or rows == _TILE_ROWS or rows > MAX_DECODE_ROWS:
             return self._multiply(x, bias)
         padded = F.pad(x.reshape(rows, -1), (0, 0, 0, -rows % _TILE_ROWS))
-        parts = [self._multiply(tile, bias) for tile in padded.split(_TILE_ROWS)]
+        starts = range(0, len(padded), _TILE_ROWS)
+        parts = [self._multiply(padded[start : start + _TILE_ROWS], bias) for start in starts]
         y = parts[0] if len(parts) == 1 else torch.cat(parts)
         return y[:rows].view(*x.shape[:-1], -1)
 

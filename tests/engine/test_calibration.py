@@ -58,7 +58,7 @@ def test_every_kind_of_model_can_be_measured(kind: DrafterKind) -> None:
     assert sum(1 for _ in probe.run()) >= 30
     table = probe.table
     assert table is not None
-    assert [rows for rows, _ in table.body] == [2, 4, 8, 16, 32, 64]
+    assert [rows for rows, _ in table.body] == [2, 4, 8, 16, 17, 32, 64]
     assert table.body[0][1] > 0 and table.head[0][1] > 0
     assert bool(table.slots) == (kind is DrafterKind.GATED_ADAPTER)
     assert bool(table.drafter) == (kind is DrafterKind.DRAFT_HEAD)
