@@ -99,6 +99,29 @@ def summarise(rows: dict[str, list[dict[str, Any]]], reference: str) -> dict[str
     return table
 
 
+def make_table(rows: dict[str, list[dict[str, Any]]], variants: dict[str, Variant]) -> dict[str, Any]:
+    """The figures, and for each variant what it has learned and chosen."""
+    names = list(rows)
+    reference = "free_fixed" if "free_fixed" in names else names[0]
+    table: dict[str, Any] = {"threads": torch.get_num_threads(), "items": len(rows[names[0]])}
+    table |= summarise(rows, reference)
+    together = zip(*rows.values(), strict=True)
+    table["texts_that_differ"] = [same[0]["task_id"] for same in together if len({row["text"] for row in same}) > 1]
+    for name in names:
+        plan, learned = variants[name].rounds.plan, variants[name].rounds.statistics
+        table[name]["plan"] = f"{plan.block_size} slots, {plan.shape}" if plan else "no slots"
+        table[name]["drafts"] = {
+            source: [t.num_drafts, t.num_drafted, t.num_accepted, *(round(rate, 2) for rate in t.rates)]
+            for source, t in learned.totals.items()
+        }
+        if (costs := variants[name].rounds.costs) is not None:
+            table[name]["pace"] = round(costs.pace, 3)
+            table[name]["costs_ms"] = {n: round(costs.body[n], 1) for n in (1, 4, 8, 16, 17, 32, 64)}
+            table[name]["slots_ms"] = {n: round(costs.slots[n], 1) for n in (4, 16, 32)}
+            table[name]["head_ms"] = {n: round(costs.head[n], 1) for n in (1, 16, 64)}
+    return table
+
+
 def main() -> None:
     """Run over a data file and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -120,22 +143,8 @@ def main() -> None:
             row = decode(model, item, variants[name], args)
             if number >= args.warm:
                 rows[name].append(row)
-    reference = "free_fixed" if "free_fixed" in names else names[0]
-    table: dict[str, Any] = {"threads": torch.get_num_threads(), "items": len(rows[names[0]])}
-    table |= summarise(rows, reference)
-    together = zip(*rows.values(), strict=True)
-    table["texts_that_differ"] = [same[0]["task_id"] for same in together if len({row["text"] for row in same}) > 1]
-    for name in names:
-        plan, learned = variants[name].rounds.plan, variants[name].rounds.statistics
-        table[name]["plan"] = f"{plan.block_size} slots, {plan.shape}" if plan else "no slots"
-        table[name]["drafts"] = {
-            source: [t.num_drafts, t.num_drafted, t.num_accepted, *(round(rate, 2) for rate in t.rates)]
-            for source, t in learned.totals.items()
-        }
-        if (costs := variants[name].rounds.costs) is not None:
-            table[name]["costs_ms"] = {n: round(costs.body[n], 1) for n in (1, 4, 8, 16, 32, 64)}
-            table[name]["slots_ms"] = {n: round(costs.slots[n], 1) for n in (4, 16, 32)}
-    args.out.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+        if number >= args.warm:  # what is there is there, should the run be cut off
+            args.out.write_text(json.dumps(make_table(rows, variants), indent=2) + "\n", encoding="utf-8")
     print(args.out.read_text(encoding="utf-8"))
 
 
