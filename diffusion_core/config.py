@@ -49,8 +49,8 @@ class EngineConfig:
     ``tuning`` ``auto`` merges the edit tuning that comes with a named model into it, ``none`` none; else it is the
     folder of one for the model that answers edits.
     ``dtype`` ``auto`` is bfloat16 where the device has instructions for it, else float32.
-    ``num_threads`` 0 chooses by measurement where there are more than two cores. ``prefix_cache_bytes`` bounds the KV
-    caches kept between requests.
+    ``num_threads`` 0 chooses by measurement where there are more than two cores and OMP_NUM_THREADS does not say.
+    ``prefix_cache_bytes`` bounds the KV caches kept between requests.
     """
 
     model: str = DEFAULT_MODEL

@@ -7,6 +7,7 @@ Until a model is measured its rounds follow fixed rules. What was measured is re
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -85,14 +86,15 @@ class Calibration:
 
     def _chooses_threads(self, model: LoadedModel) -> bool:
         """Threads are the engine's, not a model's: those are chosen that are best for completions, on a CPU."""
-        is_main = model.name == self._config.model
-        return not self._config.num_threads and is_main and model.denoiser.model.device.type == "cpu"
+        is_main = model.name == self._config.model and model.denoiser.model.device.type == "cpu"
+        is_set = self._config.num_threads or os.environ.get("OMP_NUM_THREADS")
+        return is_main and not is_set and len(thread_candidates()) > 1
 
     def _key(self, model: LoadedModel) -> str:
         base, denoiser = model.denoiser.model, model.denoiser
         device = torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else base.device.type
         drafter = "head" if denoiser.draft_head is not None else "adapter" if denoiser.adapter is not None else "none"
-        threads = self._config.num_threads or "auto"
+        threads = "chosen" if self._chooses_threads(model) else torch.get_num_threads()
         return f"{model.name} {base.dtype} {base.num_bytes} drafter={drafter} {device} threads={threads}"
 
 
@@ -101,9 +103,6 @@ def choose_threads(probe: CostProbe, candidates: Sequence[int]) -> Iterator[None
 
     In between the number is what it was, so that a request which comes meanwhile is not slowed down.
     """
-    if len(candidates) == 1:
-        torch.set_num_threads(candidates[0])
-        return
     before = torch.get_num_threads()
     least = dict.fromkeys(candidates, float("inf"))
     for _ in range(_THREAD_SAMPLES):

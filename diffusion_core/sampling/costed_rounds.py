@@ -16,8 +16,9 @@ from diffusion_core.sampling.round_value import Choice, Terms, best_length, valu
 from diffusion_core.sampling.rounds import Round, Situation
 from diffusion_core.sampling.slot_plan import SlotPlan, plan_slots
 
-# A drafter is tried at least once in so many rounds.
+# A drafter is tried at least once in so many rounds, but not in the place of a draft that promises as many tokens.
 PROBE_EVERY = 96
+_PROBE_BELOW = 2.5
 # The going rate of time is that of about so many rounds.
 _RATE_MEMORY = 0.98
 _RATE_PRIOR_ROUNDS = 10.0
@@ -94,9 +95,6 @@ class CostedRounds:
         """The round that is worth most."""
         terms, statistics = self._terms(situation), self._model.statistics
         plan = self._current_plan(terms) if situation.has_slots else None
-        if plan and not situation.slots and statistics.rounds_since_slots >= PROBE_EVERY:
-            size = min(self._sizes[-1], situation.max_slots(0))
-            return Round([], groups=(0,), block_size=size, scores_slots=True)
         drafts: list[tuple[list[int], str, list[float]]] = [([], "", [1.0])]
         if situation.slots:
             reach = statistics.reach(slots_kind(situation.slots, situation.free))
@@ -105,6 +103,10 @@ class CostedRounds:
         alone = [best_length(terms, reach, len(tokens)) for tokens, _, reach in drafts]
         index = max(range(len(drafts)), key=lambda each: alone[each].value)
         best = alone[index]
+        is_due = statistics.rounds_since_slots >= PROBE_EVERY and not situation.slots
+        if plan is not None and is_due and best.tokens < _PROBE_BELOW:
+            size = min(self._sizes[-1], situation.max_slots(0))
+            return Round([], groups=(0,), block_size=size, scores_slots=True)
         if plan is not None:
             best, index = self._add_slots(
                 terms, plan, best, index, [(c, d[2]) for c, d in zip(alone, drafts, strict=True)]

@@ -15,6 +15,7 @@ from helpers.cost_tables import AMX
 from helpers.tiny_models import save_tiny_checkpoint, tiny_config, tiny_denoiser, tiny_transformer
 
 from diffusion_core.config import EngineConfig
+from diffusion_core.engine import calibration
 from diffusion_core.engine.calibration import choose_threads
 from diffusion_core.engine.cost_file import CostFile, Remembered, describe_machine
 from diffusion_core.engine.device import thread_candidates, usable_cores
@@ -253,6 +254,30 @@ def test_the_fastest_number_is_taken_and_of_equals_the_smallest(ms: dict[int, fl
             pass
         assert torch.get_num_threads() == chosen
     finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("environment", "configured"), [("1", 0), ("", 1)])
+def test_a_number_of_threads_that_somebody_set_is_kept(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, environment: str, configured: int
+) -> None:
+    if environment:
+        monkeypatch.setenv("OMP_NUM_THREADS", environment)
+    else:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(calibration, "thread_candidates", lambda: (2, 1))
+
+    def never(*_: object) -> None:
+        raise AssertionError("the number of threads is not to be chosen")
+
+    monkeypatch.setattr(calibration, "choose_threads", never)
+    before = torch.get_num_threads()
+    engine = start(checkpoint, num_threads=configured)
+    try:
+        wait_until_measured(engine)
+        assert engine.health().decoding[0].num_threads == (configured or before)
+    finally:
+        engine.close()
         torch.set_num_threads(before)
 
 

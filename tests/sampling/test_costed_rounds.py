@@ -96,6 +96,11 @@ def test_a_drafter_that_became_good_is_found_again() -> None:
     assert not planner.choose(at).groups
     model.statistics.rounds_since_slots = PROBE_EVERY
     assert planner.choose(at).groups == (0,)
+    # Not in the place of a draft that is worth a dozen forwards.
+    sure = Draft(list(range(40)), 40.5, "selection")
+    for _ in range(50):
+        model.statistics.learn([], [sure], sure.tokens)
+    assert len(planner.choose(situation(free=[sure], has_slots=True)).draft) > 10
 
 
 @pytest.mark.parametrize("table", [FLAT, AMX, AVX2])
