@@ -52,7 +52,8 @@ class EngineConfig:
     folder of one for the model that answers edits.
     ``dtype`` ``auto`` is bfloat16 where the device has instructions for it, else float32. ``int8`` (CPUs with AVX-512
     or AVX-VNNI) halves the weights once more and is near the others, not equal; activations are as with ``auto``.
-    ``num_threads`` 0 leaves torch's choice. ``prefix_cache_bytes`` bounds the KV caches kept between requests.
+    ``num_threads`` 0 chooses by measurement where there are more than two cores and OMP_NUM_THREADS does not say.
+    ``prefix_cache_bytes`` bounds the KV caches kept between requests.
     """
 
     model: str = DEFAULT_MODEL

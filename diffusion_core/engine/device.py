@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -88,3 +91,25 @@ def available_bytes(config: EngineConfig, device: torch.device) -> int:
 def resident_bytes() -> int:
     """Resident memory of this process, in bytes."""
     return int(psutil.Process().memory_info().rss)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: what its affinity and its control group's quota allow."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
+
+
+def thread_candidates() -> tuple[int, ...]:
+    """Numbers of threads worth trying, most first: a thread for each core, and fewer where there are many.
+
+    Two threads of one core share its arithmetic, slow cores hold fast ones up, and memory is soon the limit.
+    """
+    cores = usable_cores()
+    physical = min(cores, psutil.cpu_count(logical=False) or cores)
+    if physical <= 2:
+        return (physical,)
+    return tuple(sorted({cores, physical, -(-physical * 3 // 4), -(-physical // 2), -(-physical // 4)}, reverse=True))

@@ -27,7 +27,7 @@ from diffusion_core.model.draft_head import DraftHead
 from diffusion_core.model.packed import can_pack
 from diffusion_core.model.transformer import Transformer
 from diffusion_core.requests import ModelStatus
-from diffusion_core.sampling.acceptance import Acceptance
+from diffusion_core.sampling.costed_rounds import RoundModel
 from diffusion_core.sampling.evaluate import Denoiser
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class LoadedModel:
     prefix_cache: PrefixCache
     stop_token_ids: frozenset[int]
     banned_token_ids: tuple[int, ...]
-    acceptance: Acceptance = field(default_factory=Acceptance)
+    rounds: RoundModel = field(default_factory=RoundModel)
 
     @property
     def num_bytes(self) -> int:

@@ -24,6 +24,9 @@ from diffusion_core.model.quantized import QuantizedMatrix, quantize_weight
 
 # oneDNN chooses the order for a number of rows; this is a decoding round's.
 _TYPICAL_ROWS = 8
+# Where equal rows are tried: sizes of small models with sums of every depth, and both sides of where kernels change.
+_TRIED_SIZES = ((1152, 896), (896, 4864), (256, 8960))
+_TRIED_ROWS = (3, 8, 15, 16, 17, 31, 32, 33, 64, 65, MAX_DECODE_ROWS)
 
 
 class ServingMatrix(Protocol):
@@ -73,16 +76,23 @@ def _multiply(x: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None =
 @cache
 def max_equal_rows(dtype: torch.dtype) -> int:
     """Up to how many rows a row's product has the same bits on this CPU, at most :data:`MAX_DECODE_ROWS`; tried out."""
+    return min(_try_rows(num_out, num_in, dtype) for num_out, num_in in _TRIED_SIZES)
+
+
+def _try_rows(num_out: int, num_in: int, dtype: torch.dtype) -> int:
+    """As :func:`max_equal_rows` for a weight of one size."""
     generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(1152, 896, generator=generator).to(dtype)
+    # Random numbers take longer than products; a part of the outputs is enough of them.
+    weight = torch.randn(128, num_in, generator=generator).repeat(num_out // 128, 1).to(dtype)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, _TYPICAL_ROWS)
-    rows = torch.randn(MAX_DECODE_ROWS, 896, generator=generator).to(dtype)
+    rows = torch.randn(MAX_DECODE_ROWS, num_in, generator=generator).to(dtype)
     # All rows are compared: rounding to bfloat16 hides most of a difference.
-    in_pairs = torch.cat([_multiply(rows[start : start + 2], packed) for start in range(0, len(rows), 2)])
-    for limit in (MAX_DECODE_ROWS, 64, 32, 16, 8):
-        if torch.equal(_multiply(rows[:limit], packed), in_pairs[:limit]):
-            return limit
-    return 2
+    few = [2] * 8 + [8] * ((MAX_DECODE_ROWS - 16) // 8)
+    expected = torch.cat([_multiply(part, packed) for part in torch.split(rows, few)])
+    for number in _TRIED_ROWS:
+        if not torch.equal(_multiply(rows[:number], packed), expected[:number]):
+            return max(limit for limit in (2, 8, 16, 32, 64) if limit < number)
+    return MAX_DECODE_ROWS
 
 
 class PackedLinear(AdaptableLinear):

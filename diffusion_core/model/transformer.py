@@ -73,6 +73,7 @@ class Transformer(nn.Module):
         first_slot: int | None = None,
         taps: Sequence[int] = (),
         tapped: list[torch.Tensor] | None = None,
+        only: slice = slice(None),
     ) -> torch.Tensor:
         """Evaluate rows and return their normalised hidden states [B, T, D]; :meth:`logits` turns them to scores.
 
@@ -86,6 +87,7 @@ class Transformer(nn.Module):
             first_slot: the rows from here on are slots (None: there are none).
             taps: numbers of layers whose input is wanted, for a draft head; ``num_layers`` means the last output.
             tapped: the list that receives what ``taps`` asks for, each [B, T, D], in order of layers.
+            only: the layers that are run, for measuring what one costs; the result then means nothing.
         """
         slots_from = input_ids.shape[1] if first_slot is None else first_slot
         if cache is not None:
@@ -98,7 +100,7 @@ class Transformer(nn.Module):
         x = self.embed(input_ids, adapter)
         tiles = self._tile(mask[0], spans, x) if is_decoding else ()
         context = ForwardContext(self.rope(positions, x.dtype), mask, cache, adapter, slots_from, tiles)
-        for number, layer in enumerate(self.layers):
+        for number, layer in enumerate(self.layers[only]):
             if tapped is not None and number in taps:
                 tapped.append(x)
             x = layer(x, context)

@@ -21,13 +21,13 @@ from diffusion_core.eval.editing import EditingOptions, EditingTask, make_editin
 from diffusion_core.eval.infilling import InfillingOptions, InfillingTask, make_infilling
 from diffusion_core.eval.sandbox import run_program
 from diffusion_core.requests import CompletionRequest, DecodingParams, EditRequest
-from diffusion_core.sampling.acceptance import Acceptance
 from diffusion_core.sampling.aligned_draft import AlignedDraft
 from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
+from diffusion_core.sampling.costed_rounds import RoundModel
 from diffusion_core.sampling.drafts import DraftSource, LookupDraft
+from diffusion_core.sampling.rounds import RoundShape
 from diffusion_core.sampling.sequence import DecodingSequence
 from diffusion_core.sampling.stop import FenceRule, LineRule, StopRule, SuffixRule
-from diffusion_core.sampling.verified import RoundShape
 
 Task = InfillingTask | EditingTask
 
@@ -106,7 +106,7 @@ def decode(
     use_free: bool,
     shape: RoundShape,
     max_tokens: int,
-    acceptance: Acceptance | None = None,
+    rounds: RoundModel | None = None,
 ) -> dict[str, Any]:
     """One answer: text, tokens, forwards, and the seconds after the first forward, which pays for the prefill."""
     cache, _ = model.prefix_cache.take(item.prompt, max_tokens)
@@ -116,7 +116,7 @@ def decode(
         banned_token_ids=model.banned_token_ids, round_shape=shape,
     )  # fmt: skip
     sources = item.sources() if use_free else []
-    decoder = BlockDecoder(model.denoiser, model.tokenizer, sequence, task, sources, acceptance=acceptance)
+    decoder = BlockDecoder(model.denoiser, model.tokenizer, sequence, task, sources, rounds=rounds)
     started = None
     for progress in decoder.run():
         if not progress.num_prefilled and started is None:

@@ -40,7 +40,7 @@ def test_packed_product_equals_the_plain_one(size: tuple[int, int], with_bias: b
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", [(1152, 896), (9728, 896), (896, 4864), (300, 64)])
+@pytest.mark.parametrize("size", [(1152, 896), (9728, 896), (896, 4864), (1536, 8960), (300, 64)])
 def test_a_packed_product_does_not_depend_on_the_number_of_rows(size: tuple[int, int], dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(2)
     packed = PackedMatrix(torch.randn(size, generator=generator).to(dtype))
