@@ -56,7 +56,11 @@ class PackedMatrix:
         num_rows = x.numel() // x.shape[-1]
         if self._max_rows < num_rows <= MAX_DECODE_ROWS:
             rows, step = x.reshape(num_rows, -1), self._max_rows
-            parts = [self._multiply(rows[start : start + step], bias) for start in range(0, num_rows, step)]
+            parts = []
+            for start in range(0, num_rows, step):
+                # A single row has a kernel of its own: one that is left over is multiplied with the row before.
+                first = min(start, num_rows - 2)
+                parts.append(self._multiply(rows[first : start + step], bias)[start - first :])
             return torch.cat(parts).view(*x.shape[:-1], -1)
         return self._multiply(x, bias)
 
