@@ -19,6 +19,8 @@ from diffusion_core.errors import ConfigError
 DEFAULT_MODEL = "qwen2.5-coder-0.5b"
 DEFAULT_EDIT_MODEL = "qwen2.5-coder-1.5b"
 
+ENGINE_DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
+
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
@@ -48,8 +50,10 @@ class EngineConfig:
     for ``model``.
     ``tuning`` ``auto`` merges the edit tuning that comes with a named model into it, ``none`` none; else it is the
     folder of one for the model that answers edits.
-    ``dtype`` ``auto`` is bfloat16 where the device has instructions for it, else float32.
-    ``num_threads`` 0 leaves torch's choice. ``prefix_cache_bytes`` bounds the KV caches kept between requests.
+    ``dtype`` ``auto`` is bfloat16 where the device has instructions for it, else float32. ``int8`` (CPUs with AVX-512
+    or AVX-VNNI) halves the weights once more and is near the others, not equal; activations are as with ``auto``.
+    ``num_threads`` 0 chooses by measurement where there are more than two cores and OMP_NUM_THREADS does not say.
+    ``prefix_cache_bytes`` bounds the KV caches kept between requests.
     """
 
     model: str = DEFAULT_MODEL
@@ -72,8 +76,8 @@ class EngineConfig:
         _require(bool(self.drafter), "engine.drafter is empty: allowed are auto, none, and the folder of a drafter")
         _require(bool(self.tuning), "engine.tuning is empty: allowed are auto, none, and the folder of a tuning")
         _require(
-            self.dtype in {"auto", "float32", "bfloat16", "float16"},
-            f"engine.dtype is {self.dtype!r}: allowed are auto, float32, bfloat16, float16",
+            self.dtype in ENGINE_DTYPES,
+            f"engine.dtype is {self.dtype!r}: allowed are {', '.join(ENGINE_DTYPES)}",
         )
         _require(self.num_threads >= 0, f"engine.num_threads is {self.num_threads}: it cannot be negative")
         _require(

@@ -10,14 +10,18 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Protocol
 
+from diffusion_core.decoding_report import DecodingReport
 from diffusion_core.errors import InvalidRequest
 
 MAX_INSTRUCTION_CHARACTERS = 10_000
 # Stands in a warm-up for an instruction of which nothing is known yet.
 UNKNOWN_INSTRUCTION = "…"
 MAX_TOKENS_LIMIT = 8192
+# Of fields that came after their message: left out where they say nothing, so that who does not know them can read it.
+OMIT_DEFAULT = MappingProxyType({"omit_default": True})
 MAX_SNIPPETS = 64
 MAX_ALTERNATIVES = 8
 
@@ -251,7 +255,10 @@ class ModelStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """The state of an engine. ``status``: ``loading``, ``ready`` or ``failed``; ``notices`` are for the user."""
+    """The state of an engine. ``status``: ``loading``, ``ready`` or ``failed``; ``notices`` are for the user.
+
+    ``decoding`` says of each loaded model how it decodes; over the wire it is told to those who ask for it.
+    """
 
     status: str
     version: str
@@ -266,6 +273,7 @@ class Health:
     latency_p50_ms: float = 0.0
     latency_p95_ms: float = 0.0
     notices: tuple[str, ...] = ()
+    decoding: tuple[DecodingReport, ...] = field(default=(), metadata=OMIT_DEFAULT)
 
 
 class EngineClient(Protocol):

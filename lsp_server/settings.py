@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from diffusion_core.config import ENGINE_DTYPES
 from diffusion_core.requests import MAX_ALTERNATIVES
 
 ROOT = "unmask"
@@ -54,9 +55,7 @@ class EngineSettings:
     model: str = setting("", "the name of a model (`unmask models` lists them) or the path of a folder")
     edit_model: str = setting("", "auto, the name of a model, or the path of a folder")
     device: str = setting("", "auto, cpu, cuda or another device of torch")
-    dtype: str = setting(
-        "", "one of auto, float32, bfloat16, float16", lambda v: v in {"", "auto", "float32", "bfloat16", "float16"}
-    )
+    dtype: str = setting("", f"one of {', '.join(ENGINE_DTYPES)}", lambda v: v in {"", *ENGINE_DTYPES})
     num_threads: int = number(0, 0, 1024)
 
 

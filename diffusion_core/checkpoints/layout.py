@@ -35,7 +35,7 @@ from diffusion_core.model.config import (
     read_model_config,
     write_config,
 )
-from diffusion_core.model.packed import can_pack, merge_deltas
+from diffusion_core.model.packed import can_pack, merge_deltas, pack_linear, quantize_linear
 from diffusion_core.model.transformer import Transformer
 
 WEIGHTS_FILE = "model.safetensors"
@@ -57,30 +57,53 @@ def is_own_layout(folder: Path) -> bool:
 
 
 def load_folder(
-    folder: Path, *, dtype: torch.dtype, device: torch.device, serve: bool = False, tuning: Path | None = None
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    serve: bool = False,
+    quantize: bool = False,
+    tuning: Path | None = None,
 ) -> LoadedFolder:
     """Load a folder in our own layout; ``tuning`` is the folder of one that is merged into the weights.
 
     On the CPU and in the stored dtype the weights stay mapped: they are read when first used, and processes share them.
-    With ``serve`` they are packed for the CPU's kernels where that helps; such a model can only be evaluated.
+    With ``serve`` they are packed for the CPU's kernels where that helps; such a model can only be evaluated. With
+    ``quantize`` they are packed in 8 bits, whatever was stored (quantized.py).
 
     Raises:
         CheckpointError: a file, key or tensor is missing, unexpected, damaged or of another shape; it is named.
     """
     config = read_model_config(folder / MODEL_CONFIG_FILE)
-    diffusion_config = read_diffusion_config(folder / DIFFUSION_CONFIG_FILE)
-    tokenizer = read_tokenizer(folder / TOKENIZER_FILE)
     model = build_empty(config)
     weights = folder / WEIGHTS_FILE
     _check_tensors(weights, model)
     model.load_state_dict(_read_tensors(weights, model.state_dict(), dtype, device), assign=True)
-    packs = serve and can_pack(device, dtype)
+    packs = quantize or (serve and can_pack(device, dtype))
     if tuning is not None:
-        merge_deltas(model, load_tuning(tuning, config).delta, pack=packs)
+        delta = load_tuning(tuning, config).delta
+        if packs:
+            merge_deltas(model, delta, quantize_linear if quantize else pack_linear)
+        else:
+            merge_deltas(model, delta)
     if packs:
-        _pack_mapped(model, weights, dtype)
+        _pack_mapped(model, weights, dtype, quantize=quantize)
+    return join_records(folder, model)
+
+
+def join_records(folder: Path, model: Transformer) -> LoadedFolder:
+    """A loaded model and the records that lie beside its weights.
+
+    Raises:
+        CheckpointError: a record is missing or damaged; it is named.
+    """
     model.requires_grad_(False).eval()
-    return LoadedFolder(model=model, tokenizer=tokenizer, model_config=config, diffusion_config=diffusion_config)
+    return LoadedFolder(
+        model=model,
+        tokenizer=read_tokenizer(folder / TOKENIZER_FILE),
+        model_config=model.config,
+        diffusion_config=read_diffusion_config(folder / DIFFUSION_CONFIG_FILE),
+    )
 
 
 class _SkipInitialisation(TorchFunctionMode):
@@ -124,12 +147,12 @@ def _read_tensors(
     return {name: tensors[name].to(dtype) for name in names}  # nothing happens where the dtype is right
 
 
-def _pack_mapped(model: Transformer, path: Path, dtype: torch.dtype) -> None:
+def _pack_mapped(model: Transformer, path: Path, dtype: torch.dtype, *, quantize: bool) -> None:
     """Pack a model whose tensors are a mapping of the file at ``path``.
 
     What stays plain gets a mapping of its own: with the last reference to the first one its pages leave our memory.
     """
-    model.pack()
+    model.pack(quantize=quantize)
     left = _read_tensors(path, model.state_dict(), dtype, torch.device("cpu"))
     model.load_state_dict(left, assign=True)
 

@@ -11,13 +11,14 @@ from tokenizers import Tokenizer
 
 from diffusion_core.checkpoints.adapter import Drafter, GatedAdapterMetadata, load_drafter
 from diffusion_core.checkpoints.convert import ensure_converted
-from diffusion_core.checkpoints.layout import LoadedFolder, is_own_layout, load_folder, save_folder
+from diffusion_core.checkpoints.int8_file import INT8_WEIGHTS_FILE, load_int8
+from diffusion_core.checkpoints.layout import LoadedFolder, is_own_layout, join_records, load_folder, save_folder
 from diffusion_core.checkpoints.registry import ModelEntry, registry
 from diffusion_core.checkpoints.sources import Progress, ignore_progress
 from diffusion_core.checkpoints.store import RECEIPT_FILE, locate, read_receipt
 from diffusion_core.checkpoints.tokenizer_file import find_stop_ids
 from diffusion_core.checkpoints.tuning import load_tuning
-from diffusion_core.errors import CheckpointError
+from diffusion_core.errors import CheckpointError, ConfigError
 from diffusion_core.model.config import (
     MODEL_CONFIG_FILE,
     DiffusionConfig,
@@ -25,6 +26,7 @@ from diffusion_core.model.config import (
     ModelConfig,
     read_model_config,
 )
+from diffusion_core.model.quantized import why_not_quantized
 from diffusion_core.model.transformer import Transformer
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ def load_checkpoint(
     drafter: Path | None = None,
     tuning: Path | None = None,
     serve: bool = False,
+    quantize: bool = False,
     progress: Progress = ignore_progress,
 ) -> Checkpoint:
     """Load a checkpoint by registry name, ``.gguf`` file, Hugging Face folder or folder in our own layout.
@@ -57,17 +60,22 @@ def load_checkpoint(
     The first load of a foreign format writes a converted copy into the cache; later ones map that copy.
     ``tuning`` is the folder of low-rank changes that are merged into the weights (tuning.py).
     With ``serve`` the weights are laid out for decoding on this device: faster, and neither to be trained nor saved.
+    With ``quantize`` (a CPU, to serve) they have 8 bits and ``dtype`` is that of the activations; a converted copy in
+    that form is kept. A tuning is merged before: the sum is made from the copy in ``dtype`` at every load.
 
     Raises:
+        ConfigError: ``quantize``, and this machine cannot multiply weights in 8 bits.
         CheckpointError: unknown, not downloaded, damaged, or of an unsupported kind; the message says what and where.
     """
+    if quantize and (reason := why_not_quantized(device.type)):
+        raise ConfigError(f"int8 weights cannot be used here: {reason}; choose another dtype, or auto")
     path = locate(name_or_path)
     expected = None
     if path.is_dir() and (path / RECEIPT_FILE).exists():
         receipt = read_receipt(path)
         path, expected = path / receipt.file, receipt.sha256
     if path.is_dir() and is_own_layout(path):
-        loaded = load_folder(path, dtype=dtype, device=device, serve=serve, tuning=tuning)
+        loaded = load_folder(path, dtype=dtype, device=device, serve=serve, quantize=quantize, tuning=tuning)
     else:
         loaded = _load_converted(
             path,
@@ -75,6 +83,7 @@ def load_checkpoint(
             dtype=dtype,
             device=device,
             serve=serve,
+            quantize=quantize,
             tuning=tuning,
             progress=progress,
         )
@@ -109,19 +118,28 @@ def _load_converted(
     dtype: torch.dtype,
     device: torch.device,
     serve: bool,
+    quantize: bool,
     tuning: Path | None,
     progress: Progress,
 ) -> LoadedFolder:
-    copy = ensure_converted(path, dtype, progress, expected_sha256=expected_sha256)
+    from_int8 = quantize and tuning is None
+    copy = ensure_converted(path, dtype, progress, quantized=from_int8, expected_sha256=expected_sha256)
+
+    def load() -> LoadedFolder:
+        if from_int8:
+            config = read_model_config(copy / MODEL_CONFIG_FILE)
+            return join_records(copy, load_int8(copy / INT8_WEIGHTS_FILE, config, dtype))
+        return load_folder(copy, dtype=dtype, device=device, serve=serve, quantize=quantize, tuning=tuning)
+
     try:
-        return load_folder(copy, dtype=dtype, device=device, serve=serve, tuning=tuning)
+        return load()
     except CheckpointError as error:
         if tuning is not None:
             load_tuning(tuning, read_model_config(copy / MODEL_CONFIG_FILE))  # the fault may be the tuning's own
         # The copy is only a cache: a damaged one is made anew.
         logger.warning("the converted copy is damaged and is made anew: %s", error)
-        copy = ensure_converted(path, dtype, progress, expected_sha256=expected_sha256, again=True)
-        return load_folder(copy, dtype=dtype, device=device, serve=serve, tuning=tuning)
+        ensure_converted(path, dtype, progress, quantized=from_int8, expected_sha256=expected_sha256, again=True)
+        return load()
 
 
 def _with_ids(entry: ModelEntry, loaded: LoadedFolder) -> DiffusionConfig:

@@ -10,6 +10,7 @@ import json
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,52 +94,56 @@ def _stored(path: Path, name: str, values: Any, data_bytes: int) -> StoredTensor
     return stored
 
 
-def write_streaming(
-    path: Path,
-    tensors: Iterable[tuple[str, Shape, Iterable[torch.Tensor]]],
-    layout: Mapping[str, Shape],
-    dtype: torch.dtype,
-) -> None:
-    """Write a safetensors file whose tensors come in pieces, in the order of ``layout`` (name -> shape).
+@dataclass(frozen=True)
+class PlannedTensor:
+    """A tensor to be written: its dtype and shape."""
 
-    The data begins at a multiple of 4096 bytes: mapped tensors are then aligned for vector instructions.
+    dtype: torch.dtype
+    shape: Shape
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of its values."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+def write_streaming(
+    path: Path, tensors: Iterable[tuple[str, Iterable[torch.Tensor]]], layout: Mapping[str, PlannedTensor]
+) -> None:
+    """Write a safetensors file whose tensors come in pieces, in the order of ``layout``.
+
+    The data begins at a multiple of 4096 bytes: mapped tensors are then aligned for vector instructions, as long as
+    every size is a multiple of 64.
 
     Raises:
         CheckpointError: the pieces of a tensor do not make its shape.
     """
     import torch
 
-    item_bytes = dtype.itemsize
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
-    for name, shape in layout.items():
-        end = offset + _count(shape) * item_bytes
-        header[name] = {"dtype": _type_name(dtype), "shape": list(shape), "data_offsets": [offset, end]}
+    for name, planned in layout.items():
+        end = offset + planned.num_bytes
+        entry = {"dtype": _type_name(planned.dtype), "shape": list(planned.shape), "data_offsets": [offset, end]}
+        header[name] = entry
         offset = end
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-(8 + len(encoded)) % _ALIGNMENT)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
-        for (name, shape, pieces), expected in zip(tensors, layout, strict=True):
+        for (name, pieces), (expected, planned) in zip(tensors, layout.items(), strict=True):
             written = 0
             for piece in pieces:
-                flat = piece.to(dtype).contiguous().reshape(-1).view(torch.uint8)
+                flat = piece.to(planned.dtype).contiguous().reshape(-1).view(torch.uint8)
                 written += file.write(flat.numpy().data)
-            if name != expected or written != _count(shape) * item_bytes:
-                raise CheckpointError(f"tensor {name}: {written} bytes for the shape {list(shape)}")
-
-
-def _count(shape: Shape) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
+            if name != expected or written != planned.num_bytes:
+                raise CheckpointError(f"tensor {name}: {written} bytes for the shape {list(planned.shape)}")
 
 
 def _type_name(dtype: torch.dtype) -> str:
     import torch
 
-    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int8: "I8"}
     if dtype not in names:
         raise CheckpointError(f"dtype {dtype} is not supported: float32, bfloat16 and float16 are")
     return names[dtype]

@@ -10,6 +10,7 @@ import typer
 from diffusion_core.cli.options import Model, Target, TokenFile, Url, run_with_client
 from diffusion_core.cli.output import open_console, write_json
 from diffusion_core.config import GIB, ClientConfig
+from diffusion_core.decoding_report import DecodingReport
 from diffusion_core.requests import Health
 
 
@@ -25,7 +26,7 @@ def status(
     url: Url = "",
     token_file: TokenFile = "",
 ) -> None:
-    """Show the engine's state, models, device, latency and notices.
+    """Show the engine's state, models, device, latency, how it decodes, and notices.
 
     A local engine that is not running is reported as stopped, and stays so: the next request starts it. Exit code 1
     if the engine failed or a remote one cannot be reached.
@@ -40,7 +41,8 @@ def status(
         return
     health = run_with_client(running, lambda client: client.health())
     if as_json:
-        write_json({**asdict(health), "url": running.url})
+        decoding = [{**asdict(each), "tokens_per_forward": each.tokens_per_forward} for each in health.decoding]
+        write_json({**asdict(health), "decoding": decoding, "url": running.url})
     else:
         print_health(health, running.url)
     if health.status == "failed":
@@ -84,5 +86,38 @@ def print_health(health: Health, url: str) -> None:
         f"latency p50 {health.latency_p50_ms:.0f} ms, p95 {health.latency_p95_ms:.0f} ms; "
         f"up {health.uptime_ms / 60_000:.0f} min"
     )
+    for report in health.decoding:
+        print_decoding(report)
     for notice in health.notices:
         console.print(notice, style="yellow", markup=False)
+
+
+def print_decoding(report: DecodingReport) -> None:
+    """How a model decodes: what its forwards cost by rows, where its drafts come from and how far they are right."""
+    from rich.table import Table
+
+    console = open_console(stderr=False)
+    shapes = {"": "", "none": "; its slots do not pay"}
+    shape = shapes.get(report.round_shape, f"; {report.block_size} slots, {report.round_shape}")
+    console.print(
+        f"{report.model}: {report.tokens_per_forward:.2f} tokens per forward ({report.num_tokens} in "
+        f"{report.num_rounds}), {report.num_threads} threads{shape}",
+        markup=False,
+    )
+    if report.costs:
+        table = Table("rows", *(str(cost.rows) for cost in report.costs), title="milliseconds per forward, measured")
+        table.add_row("layers", *(f"{cost.body_ms:.1f}" for cost in report.costs))
+        table.add_row("output head", *(f"{cost.head_ms:.1f}" for cost in report.costs))
+        if any(cost.slots_ms for cost in report.costs):
+            table.add_row("more for slots", *(f"{cost.slots_ms:.1f}" for cost in report.costs))
+        console.print(table)
+        console.print(f"at present a forward takes {report.pace:.2f} times as long")
+    else:
+        console.print("its forwards are not measured yet: rounds follow fixed rules")
+    if report.drafts:
+        table = Table("drafts of", "verified", "tokens", "accepted", "right at the 1st, 2nd, ... token")
+        for draft in report.drafts:
+            rates = " ".join(f"{rate:.2f}" for rate in draft.acceptance)
+            counts = (draft.num_drafts, draft.num_drafted, draft.num_accepted)
+            table.add_row(draft.source, *map(str, counts), rates)
+        console.print(table)

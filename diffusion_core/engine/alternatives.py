@@ -85,10 +85,10 @@ class Alternatives:
         sequence.tokens[start:] = tokens
         task = replace(self._task, sampling=sampling)
         rest = self._answer[len(tokens) :]
-        sources: list[DraftSource] = [AlignedDraft(rest)] if rest else []
+        sources: list[DraftSource] = [AlignedDraft(rest, "answer")] if rest else []
         if task.decoding.use_lookup:
             sources.append(LookupDraft(sequence.tokens))
         model = self._model
-        decoder = BlockDecoder(model.denoiser, model.tokenizer, sequence, task, sources, acceptance=model.acceptance)
+        decoder = BlockDecoder(model.denoiser, model.tokenizer, sequence, task, sources, rounds=model.rounds)
         decoder.replay(tokens)
         return decoder

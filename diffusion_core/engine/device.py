@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
 import psutil
 import torch
 
 from diffusion_core.config import EngineConfig
 from diffusion_core.errors import ConfigError
+from diffusion_core.model.quantized import why_not_quantized
 
+INT8 = "int8"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -30,9 +37,38 @@ def choose_device(config: EngineConfig) -> torch.device:
     return device
 
 
+@dataclass(frozen=True)
+class Precision:
+    """``dtype`` of the activations and the cache, and of the weights unless these have 8 bits."""
+
+    dtype: torch.dtype
+    has_int8_weights: bool = False
+
+    def __str__(self) -> str:
+        return INT8 if self.has_int8_weights else str(self.dtype).removeprefix("torch.")
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of one weight of a linear layer."""
+        return 1 if self.has_int8_weights else self.dtype.itemsize
+
+
+def choose_precision(config: EngineConfig, device: torch.device) -> Precision:
+    """The configured dtype; ``auto`` and the activations beside ``int8`` weights are as :func:`choose_dtype` says.
+
+    Raises:
+        ConfigError: ``int8`` is configured and this machine cannot multiply weights in 8 bits.
+    """
+    if config.dtype != INT8:
+        return Precision(choose_dtype(config, device))
+    if reason := why_not_quantized(device.type):
+        raise ConfigError(f"engine.dtype is int8, and {reason}: use auto")
+    return Precision(choose_dtype(config, device), has_int8_weights=True)
+
+
 def choose_dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
     """The configured dtype; ``auto`` is bfloat16 where the device computes in it, else float32."""
-    if config.dtype != "auto":
+    if config.dtype not in ("auto", INT8):
         return _DTYPES[config.dtype]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
@@ -55,3 +91,25 @@ def available_bytes(config: EngineConfig, device: torch.device) -> int:
 def resident_bytes() -> int:
     """Resident memory of this process, in bytes."""
     return int(psutil.Process().memory_info().rss)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: what its affinity and its control group's quota allow."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
+
+
+def thread_candidates() -> tuple[int, ...]:
+    """Numbers of threads worth trying, most first: a thread for each core, and fewer where there are many.
+
+    Two threads of one core share its arithmetic, slow cores hold fast ones up, and memory is soon the limit.
+    """
+    cores = usable_cores()
+    physical = min(cores, psutil.cpu_count(logical=False) or cores)
+    if physical <= 2:
+        return (physical,)
+    return tuple(sorted({cores, physical, -(-physical * 3 // 4), -(-physical // 2), -(-physical // 4)}, reverse=True))

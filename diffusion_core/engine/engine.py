@@ -10,12 +10,16 @@ import logging
 import threading
 import time
 from collections import deque
+from pathlib import Path
 from statistics import quantiles
 
 import torch
 
 from diffusion_core.config import EngineConfig
-from diffusion_core.engine.device import choose_device, choose_dtype, resident_bytes
+from diffusion_core.engine.calibration import Calibration
+from diffusion_core.engine.cost_file import CostFile
+from diffusion_core.engine.decoding_reports import report_decoding
+from diffusion_core.engine.device import choose_device, choose_precision, resident_bytes
 from diffusion_core.engine.job import FrameCallback, Job
 from diffusion_core.engine.models import LoadedModel, ModelHost
 from diffusion_core.errors import Closed, EngineError, OutOfMemory, Overloaded, UnmaskError
@@ -31,19 +35,23 @@ _NUM_LATENCIES = 200
 class Engine:
     """Owns the models and the thread. All methods may be called from any thread.
 
+    What forwards cost is remembered in ``costs_file`` (None: measured at every start).
+
     Raises:
         ConfigError: the configured device or dtype is not to be had here.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, *, costs_file: Path | None = None) -> None:
         self._config = config
         self._device = choose_device(config)
-        self._dtype = choose_dtype(config, self._device)
+        self._precision = choose_precision(config, self._device)
         self._wake = threading.Condition()
         self._arrived: deque[Job] = deque()
         self._active: list[Job] = []
         self._is_closed = False
-        self._hosts = ModelHost(config, self._device, self._dtype, self._notify)
+        self._hosts = ModelHost(config, self._device, self._precision, self._notify)
+        self._calibration = Calibration(config, CostFile(costs_file) if costs_file is not None else None)
+        self._num_threads = 0
         self._latencies: deque[float] = deque(maxlen=_NUM_LATENCIES)
         self._num_completed = self._num_forwards = 0
         self._born = time.perf_counter()
@@ -51,8 +59,7 @@ class Engine:
 
     def start(self) -> None:
         """Begin to load the completion model and to serve; returns at once."""
-        if self._config.num_threads:
-            torch.set_num_threads(self._config.num_threads)
+        self._calibration.set_threads()
         self._hosts.load(self._config.model)
         self._thread.start()
 
@@ -110,7 +117,7 @@ class Engine:
             status={"ready": "ready", "loading": "loading", "not_loaded": "loading"}.get(main, "failed"),
             version=package_version(),
             device=str(self._device),
-            dtype=str(self._dtype).removeprefix("torch."),
+            dtype=str(self._precision),
             models=models,
             memory_bytes=resident_bytes(),
             num_active=len(self._active) + len(self._arrived),
@@ -120,6 +127,7 @@ class Engine:
             latency_p50_ms=cuts[9],
             latency_p95_ms=cuts[18],
             notices=self._hosts.notices,
+            decoding=report_decoding(self._hosts.loaded(), self._num_threads),
         )
 
     def _notify(self) -> None:
@@ -128,10 +136,14 @@ class Engine:
 
     def _loop(self) -> None:
         turn = 0
+        # The number of threads belongs to the thread that sets it.
+        self._calibration.set_threads()
         while self._wait_for_work():
             self._end_lost()
             ready = [job for job in self._active if job.loading.done()]
+            self._num_threads = torch.get_num_threads()
             if not ready:
+                self._calibration.advance()
                 continue
             first = min(job.priority for job in ready)
             same = [job for job in ready if job.priority == first]
@@ -143,13 +155,19 @@ class Engine:
     def _wait_for_work(self) -> bool:
         """Sleep until a request arrives, a model is loaded, or something ends; False when the engine closes."""
         with self._wake:
-            while not self._is_closed and not self._arrived and not any(job.loading.done() for job in self._active):
+            while not self._is_closed and not self._arrived and not self._has_work():
                 # While a model loads, deadlines pass and callers leave: look now and then.
                 self._wake.wait(timeout=0.05 if self._active else None)
                 self._end_lost()
             self._active += self._arrived
             self._arrived.clear()
             return not self._is_closed
+
+    def _has_work(self) -> bool:
+        """Whether a request can go on, or a model is to be measured."""
+        for model in self._hosts.loaded():
+            self._calibration.meet(model)
+        return self._calibration.has_work or any(job.loading.done() for job in self._active)
 
     def _end_lost(self) -> None:
         """End requests whose caller left or whose deadline passed."""
@@ -189,6 +207,7 @@ class Engine:
 
     def _begin(self, job: Job) -> None:
         model = job.loading.result()
+        self._calibration.meet(model)
         if not job.is_warm_up:
             self._end_warm_ups(job.task, model)
         job.begin(model, self._answer_budget(job, model), self._hosts.notice_for(job.task))

@@ -17,6 +17,7 @@ from diffusion_core.sampling.block_decoder import Answer, BlockDecoder, Decoding
 from diffusion_core.sampling.departures import DepartureRecorder
 from diffusion_core.sampling.drafts import DraftSource, LookupDraft
 from diffusion_core.sampling.policy import resolve_policy
+from diffusion_core.sampling.rounds import RoundShape
 from diffusion_core.sampling.sequence import DecodingSequence
 from diffusion_core.sampling.stop import (
     BRACE_LANGUAGES,
@@ -28,7 +29,6 @@ from diffusion_core.sampling.stop import (
     StopRule,
     SuffixRule,
 )
-from diffusion_core.sampling.verified import RoundShape
 
 FrameCallback = Callable[[PreviewFrame], None]
 
@@ -125,7 +125,8 @@ class Job:
             stop_rules=self._stop_rules(model),
             stop_token_ids=model.stop_token_ids,
             banned_token_ids=model.banned_token_ids,
-            # On a CPU the many rows of slots behind every length cost more than the forward they save.
+            name=self.task,
+            # Until costs are measured: on a CPU the many rows of slots behind every length mostly do not pay.
             round_shape=RoundShape.TWO_PASS if model.denoiser.model.device.type == "cpu" else RoundShape.ALL_LENGTHS,
         )
         sources = self._draft_sources(model, prompt.tokens)
@@ -133,7 +134,7 @@ class Job:
         recorder = DepartureRecorder() if self.num_alternatives and is_lossless else None
         self._decoder = BlockDecoder(
             model.denoiser, model.tokenizer, self._sequence, task, sources,
-            acceptance=model.acceptance, recorder=recorder,
+            rounds=model.rounds, recorder=recorder,
         )  # fmt: skip
         self._run = self._sequence_prefill() if self.is_warm_up else self._answers(model, task, recorder)
 
@@ -192,7 +193,7 @@ class Job:
             self._original = AlignedDraft(model.encoder.encode_text(text))
             sources.append(self._original)
         elif request.last_suggestion:
-            sources.append(AlignedDraft(model.encoder.encode_text(request.last_suggestion)))
+            sources.append(AlignedDraft(model.encoder.encode_text(request.last_suggestion), "suggestion"))
         if request.decoding.use_lookup:
             sources.append(LookupDraft(prompt))
         return sources

@@ -18,7 +18,7 @@ from diffusion_core.checkpoints.packaged import find_packaged_drafter, find_pack
 from diffusion_core.checkpoints.registry import registry
 from diffusion_core.checkpoints.store import is_downloaded
 from diffusion_core.config import DEFAULT_EDIT_MODEL, DEFAULT_MODEL, GIB, EngineConfig
-from diffusion_core.engine.device import available_bytes
+from diffusion_core.engine.device import Precision, available_bytes
 from diffusion_core.engine.prefix_cache import PrefixCache
 from diffusion_core.engine.prompt_tokens import PromptEncoder
 from diffusion_core.errors import CheckpointError, EngineError, InvalidRequest, OutOfMemory, UnmaskError
@@ -27,7 +27,7 @@ from diffusion_core.model.draft_head import DraftHead
 from diffusion_core.model.packed import can_pack
 from diffusion_core.model.transformer import Transformer
 from diffusion_core.requests import ModelStatus
-from diffusion_core.sampling.acceptance import Acceptance
+from diffusion_core.sampling.costed_rounds import RoundModel
 from diffusion_core.sampling.evaluate import Denoiser
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class LoadedModel:
     prefix_cache: PrefixCache
     stop_token_ids: frozenset[int]
     banned_token_ids: tuple[int, ...]
-    acceptance: Acceptance = field(default_factory=Acceptance)
+    rounds: RoundModel = field(default_factory=RoundModel)
 
     @property
     def num_bytes(self) -> int:
@@ -104,9 +104,9 @@ class ModelHost:
     """Loads models by name, each once and in a thread of its own; ``on_change`` is called after every state change."""
 
     def __init__(
-        self, config: EngineConfig, device: torch.device, dtype: torch.dtype, on_change: Callable[[], None]
+        self, config: EngineConfig, device: torch.device, precision: Precision, on_change: Callable[[], None]
     ) -> None:
-        self._config, self._device, self._dtype, self._on_change = config, device, dtype, on_change
+        self._config, self._device, self._precision, self._on_change = config, device, precision, on_change
         self._lock = threading.Lock()
         self._loading: dict[str, Future[LoadedModel]] = {}
         self._notices: dict[str, str] = {}
@@ -140,7 +140,7 @@ class ModelHost:
                 f"edits are answered by the small {config.model}; for better ones run: unmask pull {DEFAULT_EDIT_MODEL}"
             )
             return config.model
-        growth = _GROWTH_PER_BYTE * self._dtype.itemsize
+        growth = _GROWTH_PER_BYTE * self._precision.weight_bytes
         needed = int((registry()[DEFAULT_EDIT_MODEL].size_bytes or 0) * growth) + _HEADROOM_BYTES
         free = available_bytes(config, self._device)
         if free < needed:
@@ -188,11 +188,12 @@ class ModelHost:
         try:
             checkpoint = load_checkpoint(
                 name,
-                dtype=self._dtype,
+                dtype=self._precision.dtype,
                 device=self._device,
                 drafter=self._find_drafter(name),
                 tuning=self._find_tuning(name),
                 serve=True,
+                quantize=self._precision.has_int8_weights,
             )
             future.set_result(assemble(checkpoint, self._config))
             logger.info("model %s is loaded", name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.engine import Engine
@@ -15,8 +16,8 @@ from diffusion_core.requests import CompletionRequest, EditRequest, Health, Prev
 class AsyncEngine:
     """Runs an :class:`Engine`. Cancelling an awaiting task cancels its request between two forwards."""
 
-    def __init__(self, config: EngineConfig) -> None:
-        self._engine = Engine(config)
+    def __init__(self, config: EngineConfig, *, costs_file: Path | None = None) -> None:
+        self._engine = Engine(config, costs_file=costs_file)
 
     def start(self) -> None:
         """Begin to load the model; requests made meanwhile wait for it."""

@@ -22,7 +22,7 @@ from diffusion_core.errors import CheckpointError
 from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.kv_cache import ContextKeys, FixedContext, KVCache
 from diffusion_core.model.layers import ForwardContext, RMSNorm, TransformerLayer
-from diffusion_core.model.packed import PackedMatrix, pack_linears
+from diffusion_core.model.packed import PackedMatrix, pack_linear, replace_linears
 from diffusion_core.model.rope import RotaryEmbedding
 from diffusion_core.model.tensors import copy_tensors
 from diffusion_core.model.transformer import Transformer
@@ -149,7 +149,7 @@ class DraftHead(nn.Module):
         rows = base.head_weight.detach()[self.token_ids]
         self._scores = PackedMatrix(rows) if serve else rows
         if serve:
-            pack_linears(self.layers)
+            replace_linears(self.layers, pack_linear)
 
     def scores(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits [..., vocabulary_size], float32, over :attr:`token_ids`."""

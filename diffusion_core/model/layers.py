@@ -12,6 +12,7 @@ from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.kv_cache import ContextKeys
 from diffusion_core.model.rope import rotate
+from diffusion_core.model.tiles import TiledSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +20,8 @@ class ForwardContext:
     """What all layers of one forward share.
 
     ``tables``: rotary cosine and sine of the rows; ``visible``: bool [B or 1, T, S]; ``cache``: None in training;
-    ``adapter`` acts on the rows from ``first_slot`` on. ``spans``: while decoding, runs of rows (start, stop, keys)
-    that attend over the same number of keys; empty otherwise.
+    ``adapter`` acts on the rows from ``first_slot`` on. ``spans``: while decoding, the rows in tiles (tiles.py); empty
+    otherwise.
     """
 
     tables: tuple[torch.Tensor, torch.Tensor]
@@ -28,7 +29,7 @@ class ForwardContext:
     cache: ContextKeys | None
     adapter: GatedAdapter | None
     first_slot: int
-    spans: tuple[tuple[int, int, int], ...] = ()
+    spans: tuple[TiledSpan, ...] = ()
 
 
 class RMSNorm(nn.Module):
@@ -104,27 +105,22 @@ class Attention(nn.Module):
             keys = rotate(self.k_norm(qkv[:, :, H : H + K]), *context.tables)
         return queries, keys.transpose(1, 2), qkv[:, :, H + K :].transpose(1, 2)
 
-    def attend_alone(
+    def attend_in_tiles(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, context: ForwardContext
     ) -> torch.Tensor:
-        """As :meth:`attend` for the few rows of a decoding round, one by one.
+        """As :meth:`attend` for the few rows of a decoding round, a fixed number of rows at a time.
 
-        Each row is a batch entry of its own, over as many keys as the last one it sees, rounded up: the kernel sees
-        the same shape for a row whatever rides along, so its result is the same bits. `verified` rests on that.
+        Each tile is a batch entry of its own, over as many keys as the last one its rows see, rounded up: the kernel
+        sees the same shape for a row whatever rides along, so its result is the same bits. `verified` rests on that.
         """
         rows, group = queries.shape[1], self.num_heads // self.num_kv_heads
-        alone = queries.view(rows, self.num_kv_heads, group, self.head_dim)
+        single = queries.view(rows, self.num_kv_heads, group, self.head_dim)
         parts = []
-        for start, stop, num_keys in context.spans:
-            seen, told = keys[:, :, :num_keys], values[:, :, :num_keys]
-            parts.append(
-                F.scaled_dot_product_attention(
-                    alone[start:stop],
-                    seen.expand(stop - start, -1, -1, -1),
-                    told.expand(stop - start, -1, -1, -1),
-                    attn_mask=context.visible[0, start:stop, :num_keys].view(stop - start, 1, 1, -1),
-                )
-            )
+        for span in context.spans:
+            tiled = span.tile(single[span.start : span.stop])
+            shape = (len(tiled), -1, -1, -1)
+            seen, told = keys[:, :, : span.num_keys].expand(shape), values[:, :, : span.num_keys].expand(shape)
+            parts.append(span.untile(F.scaled_dot_product_attention(tiled, seen, told, attn_mask=span.bias), group))
         mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
         return mixed.reshape(1, rows, self.num_heads * self.head_dim)
 
@@ -150,7 +146,7 @@ class Attention(nn.Module):
         if context.cache is not None:
             keys, values = context.cache.write(self.layer, keys, values)
         if context.spans:
-            return self.o_proj.run(self.attend_alone(queries, keys, values, context), context)
+            return self.o_proj.run(self.attend_in_tiles(queries, keys, values, context), context)
         return self.o_proj.run(self.attend(queries, keys, values, context.visible), context)
 
 

@@ -4,21 +4,43 @@ oneDNN multiplies from its own block order. Given a plain matrix it reorders, or
 with the order made once, a product of a few rows takes half the time in bfloat16 and a third in float32.
 
 Decoding rests on a property of these kernels that torch's plain float32 product lacks: a row's result has the same
-bits whatever number of rows rides along. In bfloat16 the products are moreover the very bits of the plain ones, in
-float32 they differ from them by another order of summation, near 1e-6 (tests/model/test_packed.py holds all three).
+bits whatever number of rows rides along. With AMX that ends at 32 rows, where another kernel begins: a decoding round
+with more is multiplied in parts. Packed and plain products differ by another order of summation, near 1e-6 in float32
+and by at most a rounding in bfloat16 (tests/model/test_packed.py holds all of it).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from typing import Protocol
 
 import torch
 from torch import nn
 
+from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 from diffusion_core.model.layers import AdaptableLinear, AdaptedLinear
+from diffusion_core.model.quantized import QuantizedMatrix, quantize_weight
 
 # oneDNN chooses the order for a number of rows; this is a decoding round's.
 _TYPICAL_ROWS = 8
+# Where equal rows are tried: sizes of small models with sums of every depth, and both sides of where kernels change.
+_TRIED_SIZES = ((1152, 896), (896, 4864), (256, 8960))
+_TRIED_ROWS = (3, 8, 15, 16, 17, 31, 32, 33, 64, 65, MAX_DECODE_ROWS)
+
+
+class ServingMatrix(Protocol):
+    """A weight [out, in] laid out for the kernels of a CPU."""
+
+    num_bytes: int
+
+    def linear(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """``F.linear(x, weight, bias)`` for ``x`` [..., in], in ``x``'s dtype."""
+        ...
+
+    def scores(self, x: torch.Tensor) -> torch.Tensor:
+        """``F.linear(x, weight)`` in float32."""
+        ...
 
 
 class PackedMatrix:
@@ -26,22 +48,64 @@ class PackedMatrix:
 
     def __init__(self, weight: torch.Tensor) -> None:
         self._packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _TYPICAL_ROWS)
+        self._max_rows = max_equal_rows(weight.dtype)
         self.num_bytes = weight.numel() * weight.element_size()
 
     def linear(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """``F.linear(x, weight, bias)`` for ``x`` [..., in]; float32 sums in another order."""
-        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, bias, "none", [], "")
-        return y
+        """``F.linear(x, weight, bias)`` for ``x`` [..., in]; the sums are in another order."""
+        num_rows = x.numel() // x.shape[-1]
+        if self._max_rows < num_rows <= MAX_DECODE_ROWS:
+            rows, step = x.reshape(num_rows, -1), self._max_rows
+            parts = []
+            for start in range(0, num_rows, step):
+                # A single row has a kernel of its own: one that is left over is multiplied with the row before.
+                first = min(start, num_rows - 2)
+                parts.append(self._multiply(rows[first : start + step], bias)[start - first :])
+            return torch.cat(parts).view(*x.shape[:-1], -1)
+        return self._multiply(x, bias)
+
+    def scores(self, x: torch.Tensor) -> torch.Tensor:
+        """The product in float32, rounded to the weight's dtype before."""
+        return self.linear(x).float()
+
+    def _multiply(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        return _multiply(x, self._packed, bias)
+
+
+def _multiply(x: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return y
+
+
+@cache
+def max_equal_rows(dtype: torch.dtype) -> int:
+    """Up to how many rows a row's product has the same bits on this CPU, at most :data:`MAX_DECODE_ROWS`; tried out."""
+    return min(_try_rows(num_out, num_in, dtype) for num_out, num_in in _TRIED_SIZES)
+
+
+def _try_rows(num_out: int, num_in: int, dtype: torch.dtype) -> int:
+    """As :func:`max_equal_rows` for a weight of one size."""
+    generator = torch.Generator().manual_seed(0)
+    # Random numbers take longer than products; a part of the outputs is enough of them.
+    weight = torch.randn(128, num_in, generator=generator).repeat(num_out // 128, 1).to(dtype)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, _TYPICAL_ROWS)
+    rows = torch.randn(MAX_DECODE_ROWS, num_in, generator=generator).to(dtype)
+    # All rows are compared: rounding to bfloat16 hides most of a difference.
+    few = [2] * 8 + [8] * ((MAX_DECODE_ROWS - 16) // 8)
+    expected = torch.cat([_multiply(part, packed) for part in torch.split(rows, few)])
+    for number in _TRIED_ROWS:
+        if not torch.equal(_multiply(rows[:number], packed), expected[:number]):
+            return max(limit for limit in (2, 8, 16, 32, 64) if limit < number)
+    return MAX_DECODE_ROWS
 
 
 class PackedLinear(AdaptableLinear):
     """An :class:`AdaptedLinear` for serving on a CPU; a gated adapter changes its slot rows alike."""
 
-    def __init__(self, linear: AdaptedLinear) -> None:
+    def __init__(self, name: str, matrix: ServingMatrix, bias: nn.Parameter | None) -> None:
         super().__init__()
-        self.name = linear.name
-        self.matrix = PackedMatrix(linear.weight)
-        self.bias = linear.bias
+        self.name, self.matrix = name, matrix
+        self.bias = bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply to ``x`` [..., in]."""
@@ -57,30 +121,43 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     return dtype == torch.float32
 
 
-def pack_linears(module: nn.Module) -> None:
-    """Replace every :class:`AdaptedLinear` inside ``module`` by its packed form, in place."""
+def pack_linear(linear: AdaptedLinear) -> PackedLinear:
+    """The layer with its weights in oneDNN's order, in their dtype."""
+    return PackedLinear(linear.name, PackedMatrix(linear.weight), linear.bias)
+
+
+def quantize_linear(linear: AdaptedLinear) -> PackedLinear:
+    """The layer with its weights in 8 bits."""
+    return PackedLinear(linear.name, QuantizedMatrix(quantize_weight(linear.weight)), linear.bias)
+
+
+def replace_linears(module: nn.Module, make: Callable[[AdaptedLinear], AdaptableLinear]) -> None:
+    """Replace every :class:`AdaptedLinear` inside ``module`` by what ``make`` makes of it, in place, one by one."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, AdaptedLinear):
-                setattr(parent, name, PackedLinear(child))
+                setattr(parent, name, make(child))
 
 
 @torch.no_grad()
-def merge_deltas(module: nn.Module, delta: Callable[[str], torch.Tensor], *, pack: bool) -> None:
+def merge_deltas(
+    module: nn.Module,
+    delta: Callable[[str], torch.Tensor],
+    make: Callable[[AdaptedLinear], AdaptableLinear] = lambda linear: linear,
+) -> None:
     """Add ``delta(name)`` [out, in] to the weight of every :class:`AdaptedLinear` inside ``module``, in place.
 
-    The sum is made in float32. With ``pack`` each layer is packed at once, so that no second copy of all is held.
+    The sum is made in float32. ``make`` packs each layer at once, so that no second copy of all is held.
     The old weight is left as it was: it may be the mapping of a file.
     """
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if not isinstance(child, AdaptedLinear):
-                continue
-            weight = child.weight
-            merged = weight.float() + delta(child.name).to(weight.device)
-            child.weight = nn.Parameter(merged.to(weight.dtype), requires_grad=False)
-            if pack:
-                setattr(parent, name, PackedLinear(child))
+
+    def merge(linear: AdaptedLinear) -> AdaptableLinear:
+        weight = linear.weight
+        merged = weight.float() + delta(linear.name).to(weight.device)
+        linear.weight = nn.Parameter(merged.to(weight.dtype), requires_grad=False)
+        return make(linear)
+
+    replace_linears(module, merge)
 
 
 def count_bytes(module: nn.Module) -> int:

@@ -16,8 +16,17 @@ from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS, ContextKeys, equal_spans
 from diffusion_core.model.layers import ForwardContext, RMSNorm, TransformerLayer
-from diffusion_core.model.packed import PackedMatrix, count_bytes, pack_linears
+from diffusion_core.model.packed import (
+    PackedMatrix,
+    ServingMatrix,
+    count_bytes,
+    pack_linear,
+    quantize_linear,
+    replace_linears,
+)
+from diffusion_core.model.quantized import QuantizedMatrix, quantize_weight
 from diffusion_core.model.rope import RotaryEmbedding
+from diffusion_core.model.tiles import TiledSpan, tile_height, tile_spans
 
 
 class Transformer(nn.Module):
@@ -33,7 +42,7 @@ class Transformer(nn.Module):
             None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         )
         self.rope = RotaryEmbedding(config)
-        self.packed_head: PackedMatrix | None = None
+        self.packed_head: ServingMatrix | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -64,6 +73,7 @@ class Transformer(nn.Module):
         first_slot: int | None = None,
         taps: Sequence[int] = (),
         tapped: list[torch.Tensor] | None = None,
+        only: slice = slice(None),
     ) -> torch.Tensor:
         """Evaluate rows and return their normalised hidden states [B, T, D]; :meth:`logits` turns them to scores.
 
@@ -77,6 +87,7 @@ class Transformer(nn.Module):
             first_slot: the rows from here on are slots (None: there are none).
             taps: numbers of layers whose input is wanted, for a draft head; ``num_layers`` means the last output.
             tapped: the list that receives what ``taps`` asks for, each [B, T, D], in order of layers.
+            only: the layers that are run, for measuring what one costs; the result then means nothing.
         """
         slots_from = input_ids.shape[1] if first_slot is None else first_slot
         if cache is not None:
@@ -87,8 +98,9 @@ class Transformer(nn.Module):
         spans = equal_spans(mask[0]) if is_decoding else ()
         mask = mask.to(input_ids.device)
         x = self.embed(input_ids, adapter)
-        context = ForwardContext(self.rope(positions, x.dtype), mask, cache, adapter, slots_from, spans)
-        for number, layer in enumerate(self.layers):
+        tiles = self._tile(mask[0], spans, x) if is_decoding else ()
+        context = ForwardContext(self.rope(positions, x.dtype), mask, cache, adapter, slots_from, tiles)
+        for number, layer in enumerate(self.layers[only]):
             if tapped is not None and number in taps:
                 tapped.append(x)
             x = layer(x, context)
@@ -97,10 +109,16 @@ class Transformer(nn.Module):
         normalised: torch.Tensor = self.norm(x)
         return normalised
 
+    def _tile(
+        self, visible: torch.Tensor, spans: tuple[tuple[int, int, int], ...], x: torch.Tensor
+    ) -> tuple[TiledSpan, ...]:
+        group = self.config.num_heads // self.config.num_kv_heads
+        return tile_spans(visible, spans, tile_height(x.device, x.dtype), group, x.dtype)
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Scores [..., V], float32, of hidden states [..., D]."""
         if self.packed_head is not None:
-            return self.packed_head.linear(hidden).float()
+            return self.packed_head.scores(hidden)
         return F.linear(hidden, self.head_weight).float()
 
     @property
@@ -108,16 +126,22 @@ class Transformer(nn.Module):
         """The plain weight [V, D] of the output head: the embedding's where the two are tied."""
         return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
-    def pack(self) -> None:
-        """Lay the weights out for serving on a CPU (packed.py): faster; no training, no saving after."""
+    def pack(self, *, quantize: bool = False) -> None:
+        """Lay the weights out for serving on a CPU (packed.py): faster; no training, no saving after.
+
+        With ``quantize`` they have 8 bits (quantized.py): faster still, and near the plain model instead of equal.
+        """
         # The plain head stays for those who want single rows of it: mapped, and so without memory until touched.
-        self.packed_head = PackedMatrix(self.head_weight)
-        pack_linears(self)
+        head = self.head_weight
+        self.packed_head = QuantizedMatrix(quantize_weight(head)) if quantize else PackedMatrix(head)
+        replace_linears(self, quantize_linear if quantize else pack_linear)
 
     @property
     def num_bytes(self) -> int:
         """Size of the weights, in bytes."""
         total = count_bytes(self)
-        if self.packed_head is not None and self.lm_head is None:
+        if self.packed_head is not None:
             total += self.packed_head.num_bytes
+            if self.lm_head is not None:  # the plain form is a mapping that nobody reads
+                total -= self.lm_head.weight.numel() * self.lm_head.weight.element_size()
         return total

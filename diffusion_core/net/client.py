@@ -93,7 +93,7 @@ class HttpEngineClient:
 
     async def health(self) -> Health:
         """The state of the engine."""
-        return await self._call_once("health", None, Health)
+        return await self._call_once("health?decoding", None, Health)
 
     async def aclose(self) -> None:
         """Close all connections; requests under way break off."""

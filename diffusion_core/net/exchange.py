@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.types import Receive, Scope, Send
 
 from diffusion_core.errors import ContextTooLong, InvalidRequest, UnmaskError
@@ -61,6 +61,10 @@ class Exchange:
         if request_id := _find_id(message):
             self._scope[REQUEST_ID_KEY] = request_id
         return message
+
+    def asks_for(self, name: str) -> bool:
+        """Whether the address' query names ``name``."""
+        return name in QueryParams(self._scope.get("query_string", b""))
 
     async def race_client(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of ``work``, unless the client leaves first: then the work is cancelled.

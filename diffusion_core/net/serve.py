@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from diffusion_core.config import EngineConfig, ServerConfig
+from diffusion_core.config import EngineConfig, ServerConfig, state_folder
 from diffusion_core.errors import ConfigError
 from diffusion_core.net.auth import resolve_server_token
 from diffusion_core.net.deferred import DeferredEngine, StartableEngine
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SHUTDOWN_GRACE_S = 3  # uvicorn takes whole seconds
 _BACKLOG = 128
+COSTS_FILE = "costs.json"  # what forwards cost on this machine; beside the state files of engines
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def make_engine(config: EngineConfig) -> StartableEngine:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from diffusion_core.engine.runner import AsyncEngine
 
-    return AsyncEngine(config)
+    return AsyncEngine(config, costs_file=state_folder() / COSTS_FILE)
 
 
 def run_server(

@@ -5,7 +5,7 @@
     POST /v1/complete   CompletionRequest -> Result
     POST /v1/edit       EditRequest       -> PreviewFrame ... Result   (a stream; an error may be its last message)
     POST /v1/warm       WarmRequest       -> WarmDone
-    GET  /v1/health                       -> Health
+    GET  /v1/health[?decoding]            -> Health, with decoding reports if asked for
     GET  /livez         no token, says nothing but that the process answers
 
 When the client leaves, the engine's work is cancelled. Logs hold request ids, statuses and times, never a body.
@@ -18,6 +18,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -140,7 +141,9 @@ class _Routes:
             await exchange.answer(WarmDone())
 
     async def health(self, exchange: Exchange) -> None:
-        await exchange.answer(await self._engine.health())
+        health = await self._engine.health()
+        # Clients that came before the reports refuse what they do not know.
+        await exchange.answer(health if exchange.asks_for("decoding") else replace(health, decoding=()))
 
     async def _stream(self, request: EditRequest, exchange: Exchange) -> None:
         items = self._engine.edit(request)

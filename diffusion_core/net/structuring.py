@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import Any, get_origin, get_type_hints
 
 from cattrs import Converter, ForbiddenExtraKeysError, transform_error
-from cattrs.gen import make_dict_structure_fn, override
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.preconf.msgpack import MsgpackConverter, make_converter
 
 from diffusion_core.errors import InvalidRequest
@@ -34,6 +34,8 @@ MAX_CHARACTERS: Mapping[str, int] = MappingProxyType(
         "message": 4096,
         "name": 4096,
         "detail": 4096,
+        "source": 64,
+        "round_shape": 64,
     }
 )
 # A request id is chosen by the client and written to the server's log: no line breaks, no escapes, no code.
@@ -56,6 +58,7 @@ def make_strict_converter() -> MsgpackConverter:
     converter.register_structure_hook(StrEnum, _enum_member)  # else the hook for str would take them
     converter.register_structure_hook_factory(_is_tuple, _make_tuple_hook)
     converter.register_structure_hook_factory(is_dataclass, _make_class_hook)
+    converter.register_unstructure_hook_factory(_omits_defaults, _make_omitting_hook)
     return converter
 
 
@@ -137,6 +140,15 @@ def _make_class_hook(cls: Any, converter: Converter) -> Callable[[Any, Any], Any
         return structure_fields(_exact(value, dict), target)
 
     return structure
+
+
+def _omits_defaults(cls: Any) -> bool:
+    return is_dataclass(cls) and any(each.metadata.get("omit_default") for each in fields(cls))
+
+
+def _make_omitting_hook(cls: Any, converter: Converter) -> Callable[[Any], Any]:
+    omitted = {each.name: override(omit_if_default=True) for each in fields(cls) if each.metadata.get("omit_default")}
+    return make_dict_unstructure_fn(cls, converter, **omitted)  # type: ignore[arg-type]
 
 
 def _make_short_text_hook(limit: int) -> Callable[[Any, Any], str]:

@@ -37,9 +37,10 @@ class _Departure:
 
 
 class AlignedDraft:
-    """Follows the answer along ``text`` and proposes the text's continuation."""
+    """Follows the answer along ``text`` and proposes the text's continuation; ``source`` says what the text is."""
 
-    def __init__(self, text: Sequence[int]) -> None:
+    def __init__(self, text: Sequence[int], source: str = "selection") -> None:
+        self._source = source
         self._text: Tokens = np.asarray(text, dtype=np.int64)
         self._answer: list[int] = []
         self._pointer = 0
@@ -53,8 +54,8 @@ class AlignedDraft:
         self._plan = self._make_plan(limit)
         if not self._plan:
             return NO_DRAFT
-        support = _WEAK_SUPPORT if self._departure else min(self._agreed, MAX_NGRAM) + 0.5
-        return Draft([token for token, _ in self._plan], support)
+        support = _WEAK_SUPPORT if self._departure else self._agreed + 0.5
+        return Draft([token for token, _ in self._plan], support, self._source)
 
     def remaining(self, limit: int) -> list[int]:
         """What a preview shows as not yet confirmed."""

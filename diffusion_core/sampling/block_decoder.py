@@ -13,24 +13,29 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from diffusion_core.requests import DecodingParams, FinishReason, Policy, SamplingParams
-from diffusion_core.sampling.acceptance import Acceptance
+from diffusion_core.sampling.costed_rounds import CostedRounds, RoundModel
 from diffusion_core.sampling.departures import DepartureRecorder
 from diffusion_core.sampling.drafts import DraftSource
 from diffusion_core.sampling.evaluate import Denoiser
+from diffusion_core.sampling.fixed_rounds import FixedRounds
 from diffusion_core.sampling.logits import TokenChooser
 from diffusion_core.sampling.parallel import ParallelPolicy
 from diffusion_core.sampling.policy import DecodingPolicy, resolve_policy
+from diffusion_core.sampling.rounds import MAX_SLOT_ROWS, RoundPlanner, RoundShape
 from diffusion_core.sampling.sequence import DecodingSequence
 from diffusion_core.sampling.stop import StopRule, find_repetition
 from diffusion_core.sampling.unmask import select_by_confidence, select_fixed
-from diffusion_core.sampling.verified import AutoregressivePolicy, RoundShape, VerifiedPolicy
+from diffusion_core.sampling.verified import AutoregressivePolicy, VerifiedPolicy
 
 DEFAULT_BLOCK_SIZE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingTask:
-    """Everything that decides an answer. ``max_tokens`` bounds the committed tokens."""
+    """Everything that decides an answer. ``max_tokens`` bounds the committed tokens.
+
+    ``round_shape`` is for `verified` where costs are not known; ``name`` tells kinds of task apart in what is learned.
+    """
 
     max_tokens: int
     decoding: DecodingParams = field(default_factory=DecodingParams)
@@ -39,6 +44,7 @@ class DecodingTask:
     stop_token_ids: frozenset[int] = frozenset()
     banned_token_ids: tuple[int, ...] = ()
     round_shape: RoundShape = RoundShape.TWO_PASS
+    name: str = ""
 
 
 @dataclass
@@ -62,8 +68,8 @@ class Progress:
 class BlockDecoder:
     """Decodes one task over one sequence. Iterate :meth:`run`; then :attr:`answer` is complete.
 
-    ``acceptance`` is what earlier tasks of the same model taught about drafts; this one adds to it. ``recorder`` is
-    told what else could have been chosen.
+    ``rounds`` is what earlier tasks of the same model taught about drafts, and what its forwards cost; this one adds to
+    it. ``recorder`` is told what else could have been chosen.
 
     Raises:
         CheckpointError: the checkpoint cannot decode with the policy asked for.
@@ -77,11 +83,11 @@ class BlockDecoder:
         task: DecodingTask,
         sources: Sequence[DraftSource] = (),
         *,
-        acceptance: Acceptance | None = None,
+        rounds: RoundModel | None = None,
         recorder: DepartureRecorder | None = None,
     ) -> None:
         self._sequence, self._task, self._tokenizer = sequence, task, tokenizer
-        self._acceptance = acceptance
+        self._rounds = rounds or RoundModel()
         self.policy = resolve_policy(task.decoding.policy, denoiser)
         self._recorder = recorder
         self._policy = self._make_policy(denoiser, sources)
@@ -106,10 +112,9 @@ class BlockDecoder:
                 return VerifiedPolicy(
                     chooser,
                     sources,
-                    block_size=block_size,
-                    shape=task.round_shape,
+                    self._plan_rounds(min(block_size, MAX_SLOT_ROWS)),
+                    statistics=self._rounds.statistics,
                     use_slots=decoding.use_mask_drafts,
-                    acceptance=self._acceptance,
                 )
             case Policy.CONFIDENCE:
                 tau, tau_low = decoding.tau, decoding.tau_low
@@ -126,6 +131,14 @@ class BlockDecoder:
                     block_size=block_size,
                     select=lambda confidence, is_masked: select_fixed(confidence, is_masked, count),
                 )
+
+    def _plan_rounds(self, block_size: int) -> RoundPlanner:
+        """By costs where they are known, else the fixed shape of the task."""
+        task, rounds = self._task, self._rounds
+        if rounds.costs is None:
+            return FixedRounds(rounds.acceptance, shape=task.round_shape, block_size=block_size)
+        may_choose = not task.decoding.block_size
+        return CostedRounds(rounds, rounds.costs, block_size=block_size, may_choose_size=may_choose, task=task.name)
 
     def run(self) -> Iterator[Progress]:
         """Prefill, then denoise until a stop rule, a stop token or the budget ends the answer; yields per forward."""

@@ -19,10 +19,11 @@ MAX_NGRAM = 8
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A guess of what follows; ``support`` is how many tokens of evidence stand behind it."""
+    """A guess of what follows; ``support`` is how many tokens of evidence stand behind it, ``source`` who made it."""
 
     tokens: list[int]
     support: float = 0.0
+    source: str = ""
 
 
 NO_DRAFT = Draft([])
@@ -94,4 +95,4 @@ class LookupDraft:
             return NO_DRAFT
         reach = min(limit, self._REACH[matched] if matched < len(self._REACH) else limit)
         start = int(ends[-1])
-        return Draft([int(t) for t in history[start : start + reach]], support=matched)
+        return Draft(history[start : start + reach].tolist(), support=matched, source="lookup")

@@ -8,30 +8,18 @@ text, only the number of forwards.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from enum import StrEnum
 
 import torch
 
 from diffusion_core.model.masks import causal_context
-from diffusion_core.sampling.acceptance import Acceptance, count_agreeing, kinds_of
-from diffusion_core.sampling.draft_length import DraftLength
-from diffusion_core.sampling.drafts import DraftSource, best_draft
+from diffusion_core.sampling.draft_statistics import DraftStatistics
+from diffusion_core.sampling.drafts import Draft, DraftSource
 from diffusion_core.sampling.logits import TokenChooser
 from diffusion_core.sampling.policy import Step
+from diffusion_core.sampling.rounds import Round, RoundPlanner, Situation
 from diffusion_core.sampling.sequence import DecodingSequence
-
-
-class RoundShape(StrEnum):
-    """Where the next block's slots ride (decoding.md section 2)."""
-
-    TWO_PASS = "two_pass"  # noqa: S105 - not a password. Draft in one forward, verify in the next
-    OPTIMISTIC = "optimistic"  # slots behind the whole draft: one forward a round while drafts are accepted whole
-    ALL_LENGTHS = "all_lengths"  # slots behind every possible accepted length: always one forward a round
-
-
-# Slots behind every length of a long free draft would be hundreds of rows: with this many, the likeliest lengths.
-MAX_SLOT_ROWS = 64
 
 
 class AutoregressivePolicy:
@@ -53,129 +41,100 @@ class AutoregressivePolicy:
 class VerifiedPolicy:
     """Accepts the longest part of a draft that the clean causal rows choose too.
 
-    With ``use_slots`` the checkpoint's drafter fills ``block_size`` slots; drafts from sources have a length of their
-    own. Of the two the one is verified of which more was accepted so far (``acceptance``).
+    ``planner`` chooses which draft, and where slots of the checkpoint's drafter ride along (``use_slots``);
+    ``statistics`` is told what became of all drafts.
     """
 
     def __init__(
         self,
         chooser: TokenChooser,
         sources: Sequence[DraftSource],
+        planner: RoundPlanner,
         *,
-        block_size: int,
-        shape: RoundShape = RoundShape.TWO_PASS,
+        statistics: DraftStatistics | None = None,
         use_slots: bool = True,
-        max_draft: int = 64,
-        acceptance: Acceptance | None = None,
     ) -> None:
-        self._chooser, self._sources = chooser, sources
-        self._block_size, self._shape = block_size, shape
+        self._chooser, self._sources, self._planner = chooser, sources, planner
+        self._statistics = statistics or DraftStatistics()
         self._use_slots = use_slots
-        self._length = DraftLength(most=max_draft)
-        self._acceptance = acceptance or Acceptance()
         self._slot_draft: list[int] = []
+        self._free: list[Draft] | None = None  # of the present place, when it was asked for already
 
     def step(self, sequence: DecodingSequence) -> Step:
-        """One forward: verify a draft if there is one, else draft with slots, else a single token."""
+        """One round, in one forward."""
         slots, self._slot_draft = self._slot_draft, []
-        free = best_draft(self._sources, self._length.value)
-        of_slots, of_free = kinds_of(slots, free)
-        expect = self._acceptance.expect
-        takes_free = bool(free.tokens) and (not slots or expect(of_free) >= expect(of_slots))
-        draft = free.tokens if takes_free else slots
-        # Drafting costs a forward of one token; what it promises must make up for that within two.
-        if not slots and self._has_slots(sequence) and expect(of_slots) / 2 > (expect(of_free) if free.tokens else 0):
-            return self._draft_with_slots(sequence)
-        step = self._verify(sequence, draft)
-        if takes_free:
-            self._length.observe(len(draft), len(step.accepted) - 1)
-        # The text tells of both drafts, of the one that was not verified at least this much.
-        if slots:
-            self._acceptance.observe(of_slots, count_agreeing(slots, step.accepted))
-        if free.tokens:
-            self._acceptance.observe(of_free, count_agreeing(free.tokens, step.accepted))
-        return step
-
-    def _has_slots(self, sequence: DecodingSequence) -> bool:
-        denoiser = sequence.denoiser
-        return self._use_slots and denoiser.mask_id is not None and denoiser.draft_head is None
-
-    def _draft_with_slots(self, sequence: DecodingSequence) -> Step:
-        """Pending tokens and one group of slots: the last clean row's token is exact, the slots' are a draft."""
-        pending, size, n = sequence.pending, self._block_size, len(sequence.tokens)
-        hidden, tapped = self._forward(sequence, pending, group_sees=(len(pending),))
-        sequence.keep(len(pending), tapped)
-        chosen = self._chooser.choose(sequence.denoiser.logits(hidden[len(pending) - 1 :]), range(n, n + size + 1))
-        self._slot_draft = chosen[1:]
-        self._commit(sequence, chosen[:1])
-        return Step(chosen[:1], chosen[1:])
-
-    def _verify(self, sequence: DecodingSequence, draft: list[int]) -> Step:
-        pending, n = sequence.pending, len(sequence.tokens)
-        num_clean = len(pending) + len(draft)
-        groups = self._groups_behind(sequence, len(pending), len(draft))
-        hidden, tapped = self._forward(sequence, pending + draft, group_sees=groups)
-        logits = sequence.denoiser.logits(hidden[len(pending) - 1 : num_clean])
-        chosen = self._chooser.choose(logits, range(n, n + len(draft) + 1))
-        accepted = 0
-        while accepted < len(draft) and draft[accepted] == chosen[accepted]:
-            accepted += 1
-        sequence.keep(len(pending) + accepted, tapped)
-        self._commit(sequence, chosen[: accepted + 1])
-        if groups:
-            self._slot_draft = self._read_group(sequence, hidden[num_clean:], groups, len(pending) + accepted)
-        elif self._use_slots and sequence.denoiser.draft_head is not None:
+        situation = self._situation(sequence, slots)
+        chosen = self._planner.choose(situation)
+        begin = time.perf_counter()
+        text = self._run(sequence, chosen)
+        ms = (time.perf_counter() - begin) * 1000
+        self._statistics.learn(slots, situation.free, text)
+        self._statistics.count_round(chosen.source, len(chosen.draft), len(text))
+        self._planner.observe(situation, chosen, text, ms if self._chooser.is_plain else None)
+        if situation.has_head:
             self._slot_draft = self._ask_head(sequence)
-        return Step(chosen[: accepted + 1], self._slot_draft)
+        return Step(text, self._slot_draft)
 
-    def _groups_behind(self, sequence: DecodingSequence, num_pending: int, num_draft: int) -> tuple[int, ...]:
-        """How many clean rows each group of slots sees; empty when no slots ride along."""
-        if not self._has_slots(sequence) or self._shape is RoundShape.TWO_PASS:
-            return ()
-        if self._shape is RoundShape.OPTIMISTIC:
-            return (num_pending + num_draft,)
-        lengths = range(num_draft + 1)
-        if len(lengths) * self._block_size > MAX_SLOT_ROWS:
-            # A free draft mostly holds to its end or departs early.
-            lengths_kept = max(2, MAX_SLOT_ROWS // self._block_size)
-            return tuple(num_pending + n for n in (*lengths[: lengths_kept - 1], num_draft))
-        return tuple(num_pending + n for n in lengths)
+    def _situation(self, sequence: DecodingSequence, slots: list[int]) -> Situation:
+        denoiser = sequence.denoiser
+        if self._free is None:
+            drafts = [source.propose(self._planner.draft_limit) for source in self._sources]
+            self._free = [draft for draft in drafts if draft.tokens]
+        has_head = denoiser.draft_head is not None
+        return Situation(
+            slots=slots,
+            free=self._free,
+            num_pending=len(sequence.pending),
+            num_keys=sequence.cache.length,
+            has_slots=self._use_slots and denoiser.mask_id is not None and not has_head,
+            has_head=self._use_slots and has_head,
+        )
 
-    def _read_group(
-        self, sequence: DecodingSequence, slots: torch.Tensor, groups: tuple[int, ...], num_kept: int
-    ) -> list[int]:
-        """The draft of the group that saw exactly the kept rows; empty when there is none.
-
-        Its slots begin at the position of the token that this round added, so their (shifted) logits speak of the
-        positions behind that token.
-        """
-        if num_kept not in groups:
-            return []
-        start = groups.index(num_kept) * self._block_size
-        logits = sequence.denoiser.logits(slots[start : start + self._block_size])
-        n = len(sequence.tokens)
-        return self._chooser.choose(logits, range(n, n + self._block_size))
+    def _run(self, sequence: DecodingSequence, chosen: Round) -> list[int]:
+        """Evaluate a round and commit what it accepts; leaves the next draft where slots rode behind that."""
+        pending, draft, n = sequence.pending, chosen.draft, len(sequence.tokens)
+        first, num_clean = len(pending) - 1, len(pending) + len(draft)
+        hidden, tapped = self._forward(sequence, pending + draft, chosen, len(pending))
+        last = len(hidden) if chosen.scores_slots else num_clean
+        logits = sequence.denoiser.logits(hidden[first:last])
+        tokens = self._chooser.choose(logits[: len(draft) + 1], range(n, n + len(draft) + 1))
+        accepted = 0
+        while accepted < len(draft) and draft[accepted] == tokens[accepted]:
+            accepted += 1
+        text = tokens[: accepted + 1]
+        sequence.keep(len(pending) + accepted, tapped)
+        self._commit(sequence, text)
+        if accepted in chosen.groups:
+            # The slots of the group that saw exactly the kept rows. They begin at the position of the token that this
+            # round added, so their (shifted) logits speak of the positions behind that token.
+            start, size = chosen.groups.index(accepted) * chosen.block_size, chosen.block_size
+            behind = logits[len(draft) + 1 :][start : start + size]
+            if not chosen.scores_slots:
+                behind = sequence.denoiser.logits(hidden[num_clean:][start : start + size])
+            end = len(sequence.tokens)
+            self._slot_draft = self._chooser.choose(behind, range(end, end + size))
+        return text
 
     def _ask_head(self, sequence: DecodingSequence) -> list[int]:
         """A draft by the draft head, which has read every token in the cache; the newest token is its anchor."""
         head, cache, carried = sequence.denoiser.draft_head, sequence.cache.head, sequence.cache.carried
         assert head is not None and cache is not None and carried is not None
-        free = best_draft(self._sources, 1)
-        of_slots, of_free = kinds_of([], free)
-        if free.tokens and self._acceptance.expect(of_free) >= self._acceptance.expect(of_slots):
-            return []  # a free draft is at hand, and no worse
+        num_tokens = self._planner.choose_head_draft(self._situation(sequence, []))
+        if not num_tokens:
+            return []
         sequence.num_head_calls += 1
         with torch.inference_mode():
-            return head.draft(sequence.denoiser.model, sequence.tokens[-1], carried, self._block_size, cache)
+            return head.draft(sequence.denoiser.model, sequence.tokens[-1], carried, num_tokens, cache)
 
     def _forward(
-        self, sequence: DecodingSequence, clean: list[int], group_sees: tuple[int, ...]
+        self, sequence: DecodingSequence, clean: list[int], chosen: Round, num_pending: int
     ) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
-        """Clean rows, then one group of mask slots for each entry of ``group_sees``."""
-        if not group_sees:
+        """Clean rows, then one group of mask slots for each accepted length of the round's groups."""
+        if not chosen.groups:
             return sequence.forward(clean, num_clean=len(clean))
-        mask_id, size, first = sequence.denoiser.mask_id, self._block_size, sequence.cache.length
+        mask_id, size, first = sequence.denoiser.mask_id, chosen.block_size, sequence.cache.length
         assert mask_id is not None
+        group_sees = tuple(num_pending + length for length in chosen.groups)
         positions = [*range(first, first + len(clean))]
         for sees in group_sees:
             positions += range(first + sees, first + sees + size)
@@ -189,5 +148,6 @@ class VerifiedPolicy:
 
     def _commit(self, sequence: DecodingSequence, tokens: list[int]) -> None:
         sequence.tokens += tokens
+        self._free = None
         for source in self._sources:
             source.observe(tokens)

@@ -14,19 +14,20 @@ import torch
 
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.config import DEFAULT_MODEL, EngineConfig
+from diffusion_core.engine.device import choose_precision
 from diffusion_core.engine.models import LoadedModel, assemble
 from diffusion_core.eval.dataset import read_dataset
 from diffusion_core.eval.editing import EditingOptions, EditingTask, make_editing
 from diffusion_core.eval.infilling import InfillingOptions, InfillingTask, make_infilling
 from diffusion_core.eval.sandbox import run_program
 from diffusion_core.requests import CompletionRequest, DecodingParams, EditRequest
-from diffusion_core.sampling.acceptance import Acceptance
 from diffusion_core.sampling.aligned_draft import AlignedDraft
 from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
+from diffusion_core.sampling.costed_rounds import RoundModel
 from diffusion_core.sampling.drafts import DraftSource, LookupDraft
+from diffusion_core.sampling.rounds import RoundShape
 from diffusion_core.sampling.sequence import DecodingSequence
 from diffusion_core.sampling.stop import FenceRule, LineRule, StopRule, SuffixRule
-from diffusion_core.sampling.verified import RoundShape
 
 Task = InfillingTask | EditingTask
 
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--drafter", type=Path, default=None)
     parser.add_argument("--tuning", type=Path, default=None)
-    parser.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16"])
+    parser.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16", "int8"])
     parser.add_argument("--block-size", type=int, default=0)
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--limit", type=int, default=0)
@@ -56,9 +57,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load(args: argparse.Namespace) -> LoadedModel:
     """The model as the engine serves it, with the drafter of ``--drafter``."""
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[args.dtype]
+    device = torch.device("cpu")
+    precision = choose_precision(EngineConfig(dtype=args.dtype), device)
     checkpoint = load_checkpoint(
-        args.model, dtype=dtype, device=torch.device("cpu"), drafter=args.drafter, tuning=args.tuning, serve=True
+        args.model,
+        dtype=precision.dtype,
+        device=device,
+        drafter=args.drafter,
+        tuning=args.tuning,
+        serve=True,
+        quantize=precision.has_int8_weights,
     )
     return assemble(checkpoint, EngineConfig(model=args.model))
 
@@ -98,7 +106,7 @@ def decode(
     use_free: bool,
     shape: RoundShape,
     max_tokens: int,
-    acceptance: Acceptance | None = None,
+    rounds: RoundModel | None = None,
 ) -> dict[str, Any]:
     """One answer: text, tokens, forwards, and the seconds after the first forward, which pays for the prefill."""
     cache, _ = model.prefix_cache.take(item.prompt, max_tokens)
@@ -108,7 +116,7 @@ def decode(
         banned_token_ids=model.banned_token_ids, round_shape=shape,
     )  # fmt: skip
     sources = item.sources() if use_free else []
-    decoder = BlockDecoder(model.denoiser, model.tokenizer, sequence, task, sources, acceptance=acceptance)
+    decoder = BlockDecoder(model.denoiser, model.tokenizer, sequence, task, sources, rounds=rounds)
     started = None
     for progress in decoder.run():
         if not progress.num_prefilled and started is None:

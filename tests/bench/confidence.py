@@ -21,7 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from diffusion_core.requests import DecodingParams, Policy
-from diffusion_core.sampling.verified import RoundShape
+from diffusion_core.sampling.rounds import RoundShape
 
 TAUS = (1.0, 0.95, 0.9, 0.8, 0.65, 0.5)
 

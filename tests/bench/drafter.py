@@ -19,8 +19,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from bench.answers import add_arguments, decode, load, passes, read_items, summarise
 
 from diffusion_core.requests import DecodingParams, Policy
-from diffusion_core.sampling.acceptance import Acceptance
-from diffusion_core.sampling.verified import RoundShape
+from diffusion_core.sampling.costed_rounds import RoundModel
+from diffusion_core.sampling.rounds import RoundShape
 
 # name -> (whether the drafter's slots are used, whether free sources are)
 VARIANTS = {"base": (False, False), "slots": (True, False), "free": (False, True), "all": (True, True)}
@@ -37,7 +37,7 @@ def main() -> None:
     model = load(args)
     items = read_items(model, args)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in args.variants}
-    acceptance = {name: Acceptance() for name in args.variants}
+    rounds = {name: RoundModel() for name in args.variants}
     for item in items:
         verdicts: dict[str, bool] = {}  # the same text is run once
         for name in args.variants:
@@ -46,7 +46,7 @@ def main() -> None:
             shape = RoundShape(args.shape)
             row = decode(
                 model, item, params, use_free=use_free, shape=shape, max_tokens=args.max_tokens,
-                acceptance=acceptance[name],
+                rounds=rounds[name],
             )  # fmt: skip
             if args.score:
                 if row["text"] not in verdicts:

@@ -28,6 +28,7 @@ from bench.reference_model import load_reference_of
 
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.config import EngineConfig
+from diffusion_core.engine.device import choose_precision
 from diffusion_core.engine.job import Job
 from diffusion_core.engine.models import LoadedModel, assemble
 from diffusion_core.eval.dataset import read_dataset
@@ -99,15 +100,23 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=None)
     parser.add_argument("--skip", type=int, default=0, help="leave out the first so many tasks of the file")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "int8"], default="bfloat16")
     parser.add_argument("--tuning", type=Path, default=None, help="an edit tuning's folder, merged into the model")
     parser.add_argument("--reference", action="store_true")
     parser.add_argument("--out", required=True, type=Path)
     args = parser.parse_args()
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[args.dtype]
-    checkpoint = load_checkpoint(args.model, dtype=dtype, device=torch.device("cpu"), tuning=args.tuning, serve=True)
+    device = torch.device("cpu")
+    precision = choose_precision(EngineConfig(dtype=args.dtype), device)
+    checkpoint = load_checkpoint(
+        args.model,
+        dtype=precision.dtype,
+        device=device,
+        tuning=args.tuning,
+        serve=True,
+        quantize=precision.has_int8_weights,
+    )
     model = assemble(checkpoint, EngineConfig())
-    reference = load_reference_of(args.model, dtype) if args.reference else None
+    reference = load_reference_of(args.model, precision.dtype) if args.reference else None
     benchmark = make_editing(read_dataset(args.data), EditingOptions(), args.limit, args.seed)
     done = {json.loads(line)["task_id"] for line in args.out.open()} if args.out.exists() else set()
     with args.out.open("a", encoding="utf-8") as out:

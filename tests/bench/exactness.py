@@ -25,6 +25,7 @@ from bench.reference_model import load_reference_of
 
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.config import DEFAULT_MODEL, EngineConfig
+from diffusion_core.engine.device import choose_precision
 from diffusion_core.engine.models import LoadedModel, assemble
 from diffusion_core.requests import CompletionRequest, DecodingParams, Policy
 from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
@@ -95,7 +96,7 @@ def main() -> None:
     """Run over a data file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
+    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32", "int8"])
     parser.add_argument("--layout", default="")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--limit", type=int, default=0)
@@ -103,10 +104,13 @@ def main() -> None:
     parser.add_argument("--verified-only", action="store_true", help="for layouts: half the time")
     parser.add_argument("--out", required=True, type=Path)
     args = parser.parse_args()
-    dtype = getattr(torch, args.dtype)
-    checkpoint = load_checkpoint(args.model, dtype=dtype, device=torch.device("cpu"), serve=True)
+    device = torch.device("cpu")
+    precision = choose_precision(EngineConfig(dtype=args.dtype), device)
+    checkpoint = load_checkpoint(
+        args.model, dtype=precision.dtype, device=device, serve=True, quantize=precision.has_int8_weights
+    )
     model = assemble(checkpoint, EngineConfig(model=args.model))
-    reference = load_reference_of(args.model, dtype) if args.reference else None
+    reference = load_reference_of(args.model, precision.dtype) if args.reference else None
     with gzip.open(args.data, "rt", encoding="utf-8") as file:
         items = [json.loads(line) for line in file]
     items = items[: args.limit or None]

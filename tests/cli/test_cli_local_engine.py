@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers.eval_sets import make_hole, write_set
 from helpers.tiny_models import save_tiny_checkpoint
@@ -74,6 +77,46 @@ def test_an_evaluation_of_a_random_model_passes_nothing(local: Unmask, checkpoin
     bench = local.run("bench", "decode", "--data", data, "--model", checkpoint, "--max-tokens", 8)
     assert bench.code == 0, bench.err
     assert b"same text on 2 of 2" in bench.out
+
+
+def test_status_tells_how_the_engine_decodes_and_no_code(local: Unmask, checkpoint: Path, tmp_path: Path) -> None:
+    file = tmp_path / "secret.py"
+    file.write_text("canary_4711 = 1\n" * 9)
+    arguments = ("complete", file, "--line", 8, "--character", 0, "--model", checkpoint, "--max-tokens", 24, "--json")
+    assert local.run(*arguments).code == 0
+    give_up = time.monotonic() + 30
+    while not (reports := local.run("status", "--json").json["decoding"]) or not reports[0]["costs"]:
+        assert time.monotonic() < give_up, "the model was not measured"
+    assert local.run(*arguments).code == 0
+    status = local.run("status", "--json").json
+    report = status["decoding"][0]
+    assert report["model"] == str(checkpoint)
+    assert report["num_threads"] >= 1
+    assert [cost["rows"] for cost in report["costs"]] == [1, 2, 4, 8, 16, 32, 64]
+    assert all(cost["body_ms"] > 0 and cost["head_ms"] > 0 for cost in report["costs"])
+    assert report["tokens_per_forward"] == report["num_tokens"] / report["num_rounds"] >= 1
+    lookup = next(draft for draft in report["drafts"] if draft["source"] == "lookup")
+    assert lookup["num_accepted"] <= lookup["num_drafted"]
+    assert all(0 <= rate <= 1 for rate in lookup["acceptance"])
+    shown = local.run("status").out.decode()
+    for text in ("milliseconds per forward", "tokens per forward", "threads", "lookup", "layers", "output head"):
+        assert text in shown
+    assert "canary" not in shown and "canary" not in str(status)
+    remembered = (local.folder / "state" / "costs.json").read_text()
+    assert str(checkpoint) in remembered and "canary" not in remembered
+
+
+def test_an_idle_engine_process_uses_no_processor(local: Unmask, checkpoint: Path, path: Path) -> None:
+    assert local.run("complete", path, *POSITION, "--model", checkpoint, "--max-tokens", 4).code == 0
+    while not local.run("status", "--json").json["decoding"][0]["costs"]:
+        time.sleep(0.1)
+    states = [json.loads(file.read_text()) for file in (local.folder / "state").glob("engine-????????????????.json")]
+    engine = psutil.Process(next(state["pid"] for state in states if psutil.pid_exists(state["pid"])))
+    time.sleep(0.5)
+    before = engine.cpu_times()
+    time.sleep(3)
+    after = engine.cpu_times()
+    assert after.user + after.system - before.user - before.system < 0.1
 
 
 def test_a_model_that_is_not_there(local: Unmask, path: Path, tmp_path: Path) -> None:

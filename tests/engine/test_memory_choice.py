@@ -7,25 +7,27 @@ import torch
 
 from diffusion_core.config import DEFAULT_EDIT_MODEL, DEFAULT_MODEL, GIB, EngineConfig
 from diffusion_core.engine import models
+from diffusion_core.engine.device import Precision
 from diffusion_core.engine.models import ModelHost
 
 
 @pytest.mark.parametrize(
-    ("free_gib", "dtype", "expected"),
+    ("free_gib", "precision", "expected"),
     [
-        (5, torch.bfloat16, DEFAULT_EDIT_MODEL),
-        (3, torch.bfloat16, DEFAULT_MODEL),
-        (5, torch.float32, DEFAULT_MODEL),
-        (8, torch.float32, DEFAULT_EDIT_MODEL),
+        (5, Precision(torch.bfloat16), DEFAULT_EDIT_MODEL),
+        (3, Precision(torch.bfloat16), DEFAULT_MODEL),
+        (3, Precision(torch.bfloat16, has_int8_weights=True), DEFAULT_EDIT_MODEL),
+        (5, Precision(torch.float32), DEFAULT_MODEL),
+        (8, Precision(torch.float32), DEFAULT_EDIT_MODEL),
     ],
 )
 def test_edit_model_by_memory(
-    monkeypatch: pytest.MonkeyPatch, free_gib: float, dtype: torch.dtype, expected: str
+    monkeypatch: pytest.MonkeyPatch, free_gib: float, precision: Precision, expected: str
 ) -> None:
     # How much is free is the machine's affair; the rest is real.
     monkeypatch.setattr(models, "available_bytes", lambda config, device: int(free_gib * GIB))
     monkeypatch.setattr(models, "is_downloaded", lambda name: True)
-    host = ModelHost(EngineConfig(), torch.device("cpu"), dtype, lambda: None)
+    host = ModelHost(EngineConfig(), torch.device("cpu"), precision, lambda: None)
     assert host.model_for("edit") == expected
     assert bool(host.notice_for("edit")) == (expected == DEFAULT_MODEL)
     if expected == DEFAULT_MODEL:

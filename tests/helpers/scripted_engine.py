@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator
 
 from diffusion_core.config import EngineConfig
+from diffusion_core.decoding_report import DecodingReport
 from diffusion_core.errors import CheckpointError, DeadlineExceeded, Overloaded, UnmaskError
 from diffusion_core.net.engine_process import main
 from diffusion_core.requests import (
@@ -41,6 +42,7 @@ class ScriptedEngine:
         self.num_completed = 0
         self.num_cancelled = 0
         self.warmed: list[WarmRequest] = []
+        self.decoding: tuple[DecodingReport, ...] = ()
         self._load_s = load_s
         self._load_error = load_error
         self._loading: asyncio.Task[None] | None = None
@@ -122,6 +124,7 @@ class ScriptedEngine:
             num_completed=self.num_completed,
             num_forwards=self.num_forwards,
             notices=notices,
+            decoding=self.decoding,
         )
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""A packed model gives what the plain one gives: in bfloat16 the same bits, and in every dtype bits of its own row."""
+"""A packed model gives what the plain one gives up to rounding, and a row's bits do not depend on its company."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import torch
 from helpers.tiny_models import tiny_config, tiny_transformer
 
 from diffusion_core.model.adapter import GatedAdapter
+from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 from diffusion_core.model.masks import causal
 from diffusion_core.model.packed import PackedMatrix, can_pack
 from diffusion_core.model.transformer import Transformer
 
 CPU = torch.device("cpu")
 DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if can_pack(CPU, dtype)]
-# Plain and packed float32 products sum in another order.
-TOLERANCE = {torch.float32: {"rtol": 1e-4, "atol": 5e-4}, torch.bfloat16: {"rtol": 0.0, "atol": 0.0}}
+# Plain and packed products sum in another order; in bfloat16 that is a rounding where the CPU has AMX, else nothing.
+TOLERANCE = {torch.float32: {"rtol": 1e-4, "atol": 5e-4}, torch.bfloat16: {"rtol": 2**-7, "atol": 2**-7}}
 
 
 def test_float32_is_packed_on_every_cpu() -> None:
@@ -39,14 +40,15 @@ def test_packed_product_equals_the_plain_one(size: tuple[int, int], with_bias: b
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", [(1152, 896), (9728, 896), (896, 4864), (300, 64)])
+@pytest.mark.parametrize("size", [(1152, 896), (9728, 896), (896, 4864), (1536, 8960), (300, 64)])
 def test_a_packed_product_does_not_depend_on_the_number_of_rows(size: tuple[int, int], dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(2)
     packed = PackedMatrix(torch.randn(size, generator=generator).to(dtype))
-    x = torch.randn(300, size[1], generator=generator).to(dtype)
+    x = torch.randn(MAX_DECODE_ROWS, size[1], generator=generator).to(dtype)
     whole = packed.linear(x)
-    for rows in (*range(2, 40), 63, 64, 65, 96, 256):
+    for rows in (*range(2, 40), 63, 64, 65, 95):
         assert torch.equal(packed.linear(x[:rows].contiguous()), whole[:rows]), rows
+        assert torch.equal(packed.linear(x[None, :rows]), whole[None, :rows]), rows
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

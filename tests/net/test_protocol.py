@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import msgpack
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffusion_core.decoding_report import DecodingReport, DraftReport, ForwardCost
 from diffusion_core.errors import (
     InvalidRequest,
     Overloaded,
@@ -117,6 +118,34 @@ healths = st.builds(
     latency_p50_ms=milliseconds,
     latency_p95_ms=milliseconds,
     notices=st.lists(text, max_size=3).map(tuple),
+    decoding=st.lists(
+        st.builds(
+            DecodingReport,
+            model=label,
+            num_threads=count,
+            costs=st.lists(
+                st.builds(ForwardCost, rows=count, body_ms=milliseconds, head_ms=milliseconds, slots_ms=milliseconds),
+                max_size=3,
+            ).map(tuple),
+            pace=milliseconds,
+            block_size=count,
+            round_shape=label,
+            num_rounds=count,
+            num_tokens=count,
+            drafts=st.lists(
+                st.builds(
+                    DraftReport,
+                    source=label,
+                    num_drafts=count,
+                    num_drafted=count,
+                    num_accepted=count,
+                    acceptance=st.lists(milliseconds, max_size=4).map(tuple),
+                ),
+                max_size=3,
+            ).map(tuple),
+        ),
+        max_size=2,
+    ).map(tuple),
 )
 messages = st.one_of(
     completions,
@@ -326,3 +355,15 @@ def test_every_field_of_every_message_is_sent() -> None:
     """A field that the sender leaves out would silently become its default on the other side."""
     request = CompletionRequest(prefix="a")
     assert set(msgpack.unpackb(encode(request))["d"]) == {field.name for field in fields(request)}
+
+
+def test_a_health_without_reports_is_what_it_was_before_there_were_any() -> None:
+    """A client of the same protocol version that came before them refuses fields that it does not know."""
+    plain = Health(status="ready", version="1", device="cpu", dtype="bfloat16")
+    names = msgpack.unpackb(encode(plain))["d"].keys()
+    assert names == {
+        "status", "version", "device", "dtype", "models", "memory_bytes", "num_active", "num_completed",
+        "num_forwards", "uptime_ms", "latency_p50_ms", "latency_p95_ms", "notices",
+    }  # fmt: skip
+    told = replace(plain, decoding=(DecodingReport(model="m"),))
+    assert msgpack.unpackb(encode(told))["d"].keys() == names | {"decoding"}

@@ -13,6 +13,7 @@ import pytest
 from helpers.running_server import TOKEN, RunningServer, run_engine_server, wait_until
 from helpers.scripted_engine import ScriptedEngine
 
+from diffusion_core.decoding_report import DecodingReport
 from diffusion_core.errors import (
     ContextTooLong,
     DeadlineExceeded,
@@ -21,7 +22,7 @@ from diffusion_core.errors import (
     UnmaskError,
 )
 from diffusion_core.net.protocol import CONTENT_TYPE, WireError, decode, encode
-from diffusion_core.requests import CompletionRequest, EditRequest, PreviewFrame, Result, WarmRequest
+from diffusion_core.requests import CompletionRequest, EditRequest, Health, PreviewFrame, Result, WarmRequest
 
 CANARY = "canary_4711_code"
 BEARER = {"authorization": f"Bearer {TOKEN}", "content-type": CONTENT_TYPE}
@@ -67,6 +68,17 @@ async def test_complete_edit_warm_and_health(engine: ScriptedEngine, server: Run
     await client.warm(warm)
     assert engine.warmed == [warm]
     assert (await client.health()).status == "ready"
+    await client.aclose()
+
+
+async def test_reports_of_decoding_are_told_to_those_who_ask(engine: ScriptedEngine, server: RunningServer) -> None:
+    engine.decoding = (DecodingReport(model="m", num_rounds=3),)
+    for query, expected in (("", ()), ("?decoding", engine.decoding), ("?decoding=1&more", engine.decoding)):
+        async with httpx.AsyncClient(headers=BEARER, trust_env=False) as plain:
+            answer = await plain.get(f"{server.url}/v1/health{query}")
+        assert decode(answer.content, Health).decoding == expected
+    client = server.connect()
+    assert (await client.health()).decoding == engine.decoding
     await client.aclose()
 
 

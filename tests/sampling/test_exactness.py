@@ -17,8 +17,8 @@ from diffusion_core.sampling.aligned_draft import AlignedDraft
 from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
 from diffusion_core.sampling.drafts import DraftSource, LookupDraft
 from diffusion_core.sampling.evaluate import Denoiser
+from diffusion_core.sampling.rounds import RoundShape
 from diffusion_core.sampling.sequence import DecodingSequence, SequenceCache
-from diffusion_core.sampling.verified import RoundShape
 
 TOKENIZER = tiny_tokenizer()
 NUM_TOKENS = 24

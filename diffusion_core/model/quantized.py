@@ -1,0 +1,111 @@
+"""Weights in 8 bits for the CPU: half the bytes of bfloat16, and a forward of a few rows is bound by bytes.
+
+A weight is int8 with one scale for each output. A row of activations is made of integers with one scale of its own
+when it is multiplied, and the products are summed as integers (oneDNN, with VNNI or AMX where the CPU has them). A
+row's result is therefore the same bits whatever rides along: integer sums do not depend on their order, and rows share
+nothing else.
+
+Nearly all of the loss of 8 bits is in the activations: where a few entries tower over a row, the others are left
+without bits. Rows are therefore *split*: a row becomes the sum of two int8 rows, the second 128 times finer, which
+makes 15 bits. The weights are still read once, and a product of few rows takes as long as before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+_LIMIT = 127  # -128 has no opposite
+_FINER = 128  # what rounding leaves is at most half a step; a power of two, so that scaling by it is exact
+_TINY = 1e-30  # added to scales: a row of zeros is not divided by zero
+_TYPICAL_ROWS = 8
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """``values`` int8 [out, in] and ``scales`` float32 [out]: the weight is their product, row by row."""
+
+    values: torch.Tensor
+    scales: torch.Tensor
+
+
+def quantize_weight(weight: torch.Tensor) -> QuantizedWeight:
+    """The nearest 8-bit form of ``weight`` [out, in]; rows are independent of each other."""
+    wide = weight.detach().float()
+    scales = wide.abs().amax(1) * (1 / _LIMIT) + _TINY
+    return QuantizedWeight((wide / scales.unsqueeze(1)).round_().to(torch.int8), scales)
+
+
+class QuantizedMatrix:
+    """A :class:`QuantizedWeight` in oneDNN's order, with the products of :class:`PackedMatrix`.
+
+    Rows that are not ``split`` take 8 bits instead of 15: for comparison, the product is much less exact.
+    """
+
+    def __init__(self, weight: QuantizedWeight, *, split: bool = True) -> None:
+        num_out, num_in = weight.values.shape
+        self._packed: torch.Tensor = torch.ops.onednn.qlinear_prepack(weight.values, [_TYPICAL_ROWS, num_in])
+        # The scales are copied: they may be the mapping of a file.
+        self._scales = weight.scales.clone()
+        self._zeros = torch.zeros(num_out, dtype=torch.int64)
+        self._split = split
+        self.num_bytes = weight.values.numel() + 4 * num_out
+
+    def linear(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """``F.linear(x, weight, bias)`` for ``x`` [..., in], summed in int32, scaled in float32, in ``x``'s dtype."""
+        y = self.scores(x)
+        if bias is not None:
+            y += bias
+        return y.to(x.dtype)
+
+    def scores(self, x: torch.Tensor) -> torch.Tensor:
+        """As :meth:`linear`, in float32."""
+        rows = x.reshape(-1, x.shape[-1])
+        scales = rows.abs().amax(1, keepdim=True).float() * (1 / _LIMIT) + _TINY
+        scaled = rows / scales
+        y = self._multiply_split(scaled) if self._split else self._multiply(scaled.round_().to(torch.int8))
+        return y.mul_(scales).view(*x.shape[:-1], -1)
+
+    def _multiply_split(self, scaled: torch.Tensor) -> torch.Tensor:
+        num_rows = len(scaled)
+        both = scaled.new_empty(2 * num_rows, scaled.shape[1])
+        coarse, fine = both[:num_rows], both[num_rows:]
+        torch.round(scaled, out=coarse)
+        torch.sub(scaled, coarse, out=fine)
+        fine.mul_(_FINER).round_()
+        y = self._multiply(both.to(torch.int8))
+        # One operation: its product is exact, so that it does not matter where it is fused and rounded once.
+        return y[:num_rows].add_(y[num_rows:], alpha=1 / _FINER)
+
+    def _multiply(self, rows: torch.Tensor) -> torch.Tensor:
+        """int8 [R, in] -> float32 [R, out]: the integer sum times the output's scale."""
+        y: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
+            rows, 1.0, 0, self._packed, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return y
+
+
+@cache
+def why_not_quantized(device_type: str) -> str:
+    """Why weights in 8 bits cannot serve on this kind of device; empty when they can.
+
+    The kernels are tried: with AVX2 alone oneDNN adds pairs of products in 16 bits, which overflow.
+    """
+    if device_type != "cpu":
+        return f"the kernels are for the CPU, and the device is {device_type}"
+    try:
+        return "" if _multiplies_exactly() else "sums overflow on this CPU, which has neither AVX-512 nor AVX-VNNI"
+    except (AttributeError, RuntimeError):
+        return "this build of torch has no int8 products for this CPU"
+
+
+def _multiplies_exactly() -> bool:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randint(-_LIMIT, _LIMIT + 1, (48, 192), generator=generator, dtype=torch.int8)
+    rows = torch.randint(-_LIMIT, _LIMIT + 1, (33, 192), generator=generator, dtype=torch.int8)
+    values[0], rows[0], rows[1] = _LIMIT, _LIMIT, -_LIMIT
+    matrix = QuantizedMatrix(QuantizedWeight(values, torch.ones(48)))
+    expected = (rows.double() @ values.double().T).float()
+    return all(torch.equal(matrix._multiply(rows[:n].contiguous()), expected[:n]) for n in (1, 2, 8, 33))
