@@ -42,11 +42,10 @@ class Tuning:
     metadata: TuningMetadata
     tensors: Mapping[str, torch.Tensor]
 
-    def delta(self, layer: str) -> torch.Tensor:
-        """What is added to the weight [out, in] of ``layer``, float32."""
-        up, down = self.tensors[f"{layer}.up"].float(), self.tensors[f"{layer}.down"].float()
-        change: torch.Tensor = up @ down
-        return change * (self.metadata.alpha / self.metadata.rank)
+    def delta(self, layer: str) -> tuple[torch.Tensor, torch.Tensor, float]:
+        """``up`` [out, rank], ``down`` [rank, in] and the scale of what is added to the weight of ``layer``."""
+        scale = self.metadata.alpha / self.metadata.rank
+        return self.tensors[f"{layer}.up"], self.tensors[f"{layer}.down"], scale
 
 
 def tuning_shapes(config: ModelConfig, rank: int) -> dict[str, Shape]:
