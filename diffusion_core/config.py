@@ -49,6 +49,9 @@ class EngineConfig:
     ``tuning`` ``auto`` merges the edit tuning that comes with a named model into it, ``none`` none; else it is the
     folder of one for the model that answers edits.
     ``dtype`` ``auto`` is bfloat16 where the device has instructions for it, else float32.
+    ``capture`` is how decoding rounds run: ``off`` evaluates each as it comes; ``exact`` gives all of them one static
+    shape, so that `verified` is `autoregressive` bit for bit on a GPU too; ``fast`` gives them the smallest of several.
+    On CUDA such rounds are captured as graphs. ``auto`` is ``exact`` on CUDA and ``off`` elsewhere.
     ``num_threads`` 0 leaves torch's choice. ``prefix_cache_bytes`` bounds the KV caches kept between requests.
     """
 
@@ -58,6 +61,7 @@ class EngineConfig:
     tuning: str = "auto"
     device: str = "auto"
     dtype: str = "auto"
+    capture: str = "auto"
     num_threads: int = 0
     memory_limit_bytes: int = 0
     prefix_cache_bytes: int = 256 * MIB
@@ -74,6 +78,10 @@ class EngineConfig:
         _require(
             self.dtype in {"auto", "float32", "bfloat16", "float16"},
             f"engine.dtype is {self.dtype!r}: allowed are auto, float32, bfloat16, float16",
+        )
+        _require(
+            self.capture in {"auto", "exact", "fast", "off"},
+            f"engine.capture is {self.capture!r}: allowed are auto, exact, fast, off",
         )
         _require(self.num_threads >= 0, f"engine.num_threads is {self.num_threads}: it cannot be negative")
         _require(

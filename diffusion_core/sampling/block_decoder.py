@@ -109,6 +109,7 @@ class BlockDecoder:
                     block_size=block_size,
                     shape=task.round_shape,
                     use_slots=decoding.use_mask_drafts,
+                    max_rows=denoiser.max_round_rows,
                     acceptance=self._acceptance,
                 )
             case Policy.CONFIDENCE:

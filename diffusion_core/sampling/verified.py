@@ -54,7 +54,8 @@ class VerifiedPolicy:
     """Accepts the longest part of a draft that the clean causal rows choose too.
 
     With ``use_slots`` the checkpoint's drafter fills ``block_size`` slots; drafts from sources have a length of their
-    own. Of the two the one is verified of which more was accepted so far (``acceptance``).
+    own. Of the two the one is verified of which more was accepted so far (``acceptance``). ``max_rows`` bounds the rows
+    of a round, where their number decides which kernels run.
     """
 
     def __init__(
@@ -66,12 +67,15 @@ class VerifiedPolicy:
         shape: RoundShape = RoundShape.TWO_PASS,
         use_slots: bool = True,
         max_draft: int = 64,
+        max_rows: int | None = None,
         acceptance: Acceptance | None = None,
     ) -> None:
         self._chooser, self._sources = chooser, sources
-        self._block_size, self._shape = block_size, shape
-        self._use_slots = use_slots
-        self._length = DraftLength(most=max_draft)
+        # At least one row of a round is a committed token.
+        room = max_draft if max_rows is None else max_rows - 1
+        self._block_size, self._shape = min(block_size, room) if max_rows else block_size, shape
+        self._use_slots, self._max_rows = use_slots, max_rows
+        self._length = DraftLength(most=min(max_draft, room))
         self._acceptance = acceptance or Acceptance()
         self._slot_draft: list[int] = []
 
@@ -112,17 +116,25 @@ class VerifiedPolicy:
 
     def _verify(self, sequence: DecodingSequence, draft: list[int]) -> Step:
         pending, n = sequence.pending, len(sequence.tokens)
+        if self._max_rows is not None:
+            draft = draft[: max(0, self._max_rows - len(pending))]
         num_clean = len(pending) + len(draft)
         groups = self._groups_behind(sequence, len(pending), len(draft))
         hidden, tapped = self._forward(sequence, pending + draft, group_sees=groups)
-        logits = sequence.denoiser.logits(hidden[len(pending) - 1 : num_clean])
-        chosen = self._chooser.choose(logits, range(n, n + len(draft) + 1))
+        # Where no row needs noise of its own, slots are read together with the verdict: one wait for the device.
+        reads_all = bool(groups) and self._chooser.is_plain
+        last = len(hidden) if reads_all else num_clean
+        logits = sequence.denoiser.logits(hidden[len(pending) - 1 : last])
+        chosen = self._chooser.choose(logits, range(n, n + last - len(pending) + 1))
+        chosen, of_slots = chosen[: len(draft) + 1], chosen[len(draft) + 1 :]
         accepted = 0
         while accepted < len(draft) and draft[accepted] == chosen[accepted]:
             accepted += 1
         sequence.keep(len(pending) + accepted, tapped)
         self._commit(sequence, chosen[: accepted + 1])
-        if groups:
+        if reads_all:
+            self._slot_draft = self._pick_group(of_slots, groups, len(pending) + accepted)
+        elif groups:
             self._slot_draft = self._read_group(sequence, hidden[num_clean:], groups, len(pending) + accepted)
         elif self._use_slots and sequence.denoiser.draft_head is not None:
             self._slot_draft = self._ask_head(sequence)
@@ -132,14 +144,25 @@ class VerifiedPolicy:
         """How many clean rows each group of slots sees; empty when no slots ride along."""
         if not self._has_slots(sequence) or self._shape is RoundShape.TWO_PASS:
             return ()
+        most = max(2, MAX_SLOT_ROWS // self._block_size)
+        if self._max_rows is not None:
+            most = min(most, (self._max_rows - num_pending - num_draft) // self._block_size)
+        if most <= 0:
+            return ()
         if self._shape is RoundShape.OPTIMISTIC:
             return (num_pending + num_draft,)
         lengths = range(num_draft + 1)
-        if len(lengths) * self._block_size > MAX_SLOT_ROWS:
+        if len(lengths) > most:
             # A free draft mostly holds to its end or departs early.
-            lengths_kept = max(2, MAX_SLOT_ROWS // self._block_size)
-            return tuple(num_pending + n for n in (*lengths[: lengths_kept - 1], num_draft))
+            return tuple(num_pending + n for n in (*lengths[: most - 1], num_draft))
         return tuple(num_pending + n for n in lengths)
+
+    def _pick_group(self, of_slots: list[int], groups: tuple[int, ...], num_kept: int) -> list[int]:
+        """As :meth:`_read_group`, from the choices of all slot rows."""
+        if num_kept not in groups:
+            return []
+        start = groups.index(num_kept) * self._block_size
+        return of_slots[start : start + self._block_size]
 
     def _read_group(
         self, sequence: DecodingSequence, slots: torch.Tensor, groups: tuple[int, ...], num_kept: int
