@@ -23,7 +23,7 @@ from diffusion_core.engine.prefix_cache import DRAFT_ROOM, PrefixCache
 from diffusion_core.engine.prompt_tokens import PromptEncoder
 from diffusion_core.errors import CheckpointError, EngineError, InvalidRequest, OutOfMemory, UnmaskError
 from diffusion_core.model.adapter import GatedAdapter
-from diffusion_core.model.captured import CapturedForward
+from diffusion_core.model.captured import CapturedForward, choose_ops
 from diffusion_core.model.draft_head import DraftHead
 from diffusion_core.model.packed import can_pack
 from diffusion_core.model.transformer import Transformer
@@ -97,7 +97,9 @@ def build_captured(
     if capture == "off":
         return None
     taps = head.tap_layers if head is not None else ()
-    return CapturedForward(model, adapter, max_positions=max_positions, taps=taps, exact=capture == "exact")
+    return CapturedForward(
+        model, adapter, max_positions=max_positions, taps=taps, exact=capture == "exact", ops=choose_ops(model)
+    )
 
 
 def assemble(checkpoint: Checkpoint, config: EngineConfig) -> LoadedModel:

@@ -48,11 +48,21 @@ class GatedAdapter(nn.Module):
             self._up[name.replace(".", "/")] = nn.Parameter(torch.zeros(num_out, rank))
 
     def delta(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        """What layer ``name`` adds for slot rows ``x`` [B, slots, in]: [B, slots, out]."""
+        """What layer ``name`` adds for slot rows ``x`` [..., in]: [..., out]."""
+        down, up = self.pair(name)
+        low: torch.Tensor = x @ down.T
+        high: torch.Tensor = low @ up.T
+        return high * self.scale
+
+    @property
+    def scale(self) -> float:
+        """What a pair's product is multiplied with."""
+        return self.alpha / self.rank
+
+    def pair(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """``down`` [rank, in] and ``up`` [out, rank] of layer ``name``."""
         key = name.replace(".", "/")
-        low: torch.Tensor = x @ self._down[key].T
-        high: torch.Tensor = low @ self._up[key].T
-        return high * (self.alpha / self.rank)
+        return self._down[key], self._up[key]
 
     def named_tensors(self) -> dict[str, torch.Tensor]:
         """Tensors under the names of the file format: ``layers.{i}.{layer}.down`` / ``.up`` and ``mask_embedding``."""

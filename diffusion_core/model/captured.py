@@ -17,7 +17,10 @@ import logging
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -28,6 +31,9 @@ from diffusion_core.model.round_body import evaluate_round
 from diffusion_core.model.round_inputs import RoundInputs
 from diffusion_core.model.round_ops import PlainOps, RoundOps
 from diffusion_core.model.transformer import Transformer
+
+# How far fused steps may be from the reference, as a share of its length.
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +69,20 @@ class _Round:
     num_bytes: int = 0
 
 
+def choose_ops(model: Transformer) -> RoundOps:
+    """Fused steps where the device, the model's shape and what is installed allow them, else the reference."""
+    if model.device.type != "cuda" or find_spec("triton") is None:
+        return PlainOps()
+    from diffusion_core.model.round_triton import TritonOps, supports
+
+    return TritonOps() if supports(model.config) else PlainOps()
+
+
 class CapturedForward:
     """Evaluates the rounds of one model, whatever sequences they belong to; one thread at a time.
 
     ``max_positions`` bounds a sequence with its draft. ``taps`` are those of :meth:`Transformer.forward`, wanted of
-    every round.
+    every round. ``ops`` other than the reference are compared with it once.
     """
 
     def __init__(
@@ -80,7 +95,9 @@ class CapturedForward:
         exact: bool = True,
         ops: RoundOps | None = None,
     ) -> None:
-        self._model, self._adapter, self._taps, self._ops = model, adapter, tuple(taps), ops or PlainOps()
+        self._model, self._adapter, self._taps = model, adapter, tuple(taps)
+        self._ops: RoundOps = ops or PlainOps()
+        self._is_checked = type(self._ops) is PlainOps
         self.row_buckets = (EXACT_ROWS,) if exact else ROW_BUCKETS
         largest = round_up(max_positions + EXACT_ROWS, KEY_BUCKET)
         self.capacities = (*(c for c in CAPACITY_BUCKETS if 2 * c <= largest), largest)
@@ -172,10 +189,30 @@ class CapturedForward:
         assert memory is not None
         view, adapter = memory[:, :, :, : shape.capacity], self._adapter if shape.has_slots else None
 
-        def run() -> Outputs:
-            return evaluate_round(self._model, inputs, view, self._ops, adapter=adapter, taps=self._taps)
+        def run_with(ops: RoundOps) -> Outputs:
+            return evaluate_round(self._model, inputs, view, ops, adapter=adapter, taps=self._taps)
 
-        return self._capture(run, shape) if memory.is_cuda else _Round(run)
+        # Kernels are launched on the current device, which need not be the model's.
+        with torch.cuda.device(memory.device) if memory.is_cuda else nullcontext():
+            if not self._is_checked:
+                self._check_ops(run_with)
+            run = partial(run_with, self._ops)
+            return self._capture(run, shape) if memory.is_cuda else _Round(run)
+
+    def _check_ops(self, run_with: Callable[[RoundOps], Outputs]) -> None:
+        """Fused steps are compiled for the device at hand: they are kept if they give what the reference gives."""
+        self._is_checked = True
+        expected = run_with(PlainOps())[0].float()
+        try:
+            found = run_with(self._ops)[0].float()
+            error = float((found - expected).norm() / expected.norm())
+        except Exception:
+            # Whatever the compiler does not like: the reference is at hand, and no request has to fail for it.
+            logger.warning("fused steps cannot be compiled here: decoding goes on without them", exc_info=True)
+            error = float("inf")
+        if not error <= _TOLERANCE.get(self._model.dtype, 0.0):
+            logger.warning("fused steps differ from the reference by %.1e: decoding goes on without them", error)
+            self._ops = PlainOps()
 
     def _capture(self, run: Callable[[], Outputs], shape: _Shape) -> _Round:
         """Record ``run`` as a graph. It runs a few times before, which writes the same keys to the same places."""
@@ -191,10 +228,7 @@ class CapturedForward:
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         # Only this thread's calls are forbidden meanwhile: another one may be loading a model.
-        with (
-            torch.cuda.device(device),
-            torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
-        ):
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             outputs = run()
         num_bytes = max(0, torch.cuda.memory_reserved(device) - before)
         logger.info("captured a round of %d rows over %d positions", shape.rows, shape.capacity)

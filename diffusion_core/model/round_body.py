@@ -59,7 +59,6 @@ class _Pass:
 
     def __init__(self, ops: RoundOps, state: RoundState, adapter: GatedAdapter | None) -> None:
         self._ops, self._state, self._adapter = ops, state, adapter
-        self._is_slot = (state.inputs.is_slot == 1).unsqueeze(1) if adapter is not None else None
 
     def run_layer(
         self,
@@ -79,9 +78,9 @@ class _Pass:
         return ops.add_norm(x, self._apply(mlp.down_proj, inner), next_norm)
 
     def _apply(self, linear: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        """A product, with the adapter's change on slot rows only: clean rows keep the base's very bits."""
+        """A product, with the adapter's change on slot rows."""
         y: torch.Tensor = linear(x)
-        if self._adapter is None or self._is_slot is None:
+        if self._adapter is None:
             return y
         assert isinstance(linear, AdaptableLinear)
-        return torch.where(self._is_slot, y + self._adapter.delta(linear.name, x), y)
+        return self._ops.adapt(y, x, self._adapter, linear.name, self._state)

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 
+from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.layers import Attention, RMSNorm
 from diffusion_core.model.rope import rotate
 from diffusion_core.model.round_inputs import RoundInputs
@@ -26,14 +27,14 @@ class RoundState:
     """What all layers of one round share.
 
     ``rotary``: cosine and sine of the rows, each [R, Dh]. ``targets`` int64 [R]: where keys and values go.
-    ``bias`` [R, 1, 1, S]: 0 where a row sees a key, else minus infinity, in the model's dtype; None where the
-    attention works from the inputs themselves.
+    ``bias`` [R, 1, 1, S]: 0 where a row sees a key, else minus infinity, in the model's dtype. Both are None where
+    kernels read the inputs themselves.
     """
 
     inputs: RoundInputs
     rotary: tuple[torch.Tensor, torch.Tensor]
-    targets: torch.Tensor
-    bias: torch.Tensor | None
+    targets: torch.Tensor | None = None
+    bias: torch.Tensor | None = None
 
 
 class RoundOps(Protocol):
@@ -68,6 +69,15 @@ class RoundOps(Protocol):
         """``silu(gate) * up`` [R, I] of [R, 2 I]."""
         ...
 
+    def adapt(
+        self, y: torch.Tensor, x: torch.Tensor, adapter: GatedAdapter, name: str, state: RoundState
+    ) -> torch.Tensor:
+        """``y`` [R, out] of layer ``name`` with what ``adapter`` adds for ``x`` [R, in] on slot rows; ``y`` may change.
+
+        Clean rows keep the base's very bits.
+        """
+        ...
+
 
 class PlainOps:
     """The reference, in torch's own operations."""
@@ -99,6 +109,7 @@ class PlainOps:
             queries, own_keys = attention.q_norm(queries), attention.k_norm(own_keys)
         cos, sin = (table.unsqueeze(1) for table in state.rotary)
         keys, values = memory
+        assert state.targets is not None
         turned = rotate(torch.cat((queries, own_keys), dim=1), cos, sin)
         keys.index_copy_(1, state.targets, turned[:, H:].transpose(0, 1))
         values.index_copy_(1, state.targets, heads[:, H + K :].transpose(0, 1))
@@ -118,3 +129,9 @@ class PlainOps:
         """As the model's own forward."""
         gate, up = gate_up.chunk(2, dim=-1)
         return F.silu(gate) * up
+
+    def adapt(
+        self, y: torch.Tensor, x: torch.Tensor, adapter: GatedAdapter, name: str, state: RoundState
+    ) -> torch.Tensor:
+        """Computed for every row, taken for slot rows."""
+        return torch.where((state.inputs.is_slot == 1).unsqueeze(1), y + adapter.delta(name, x), y)

@@ -11,6 +11,7 @@ from diffusion_core.model.captured import EXACT_ROWS, MAX_CAPTURED, ROW_BUCKETS,
 from diffusion_core.model.config import DiffusionConfig
 from diffusion_core.model.kv_cache import KVCache
 from diffusion_core.model.masks import causal, causal_context
+from diffusion_core.model.round_ops import PlainOps
 from diffusion_core.model.transformer import Transformer
 from diffusion_core.sampling.evaluate import Denoiser
 
@@ -203,3 +204,38 @@ def test_logits_of_a_round_have_one_shape_whatever_is_asked_for() -> None:
     torch.testing.assert_close(whole, model.logits(hidden), **CLOSE)
     for start in range(5):
         assert torch.equal(denoiser.logits(hidden[start:]), whole[start:])
+
+
+class WrongGate(PlainOps):
+    """Fused steps of a compiler that makes mistakes."""
+
+    def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
+        return 2 * super().gate(gate_up)
+
+
+class FailingGate(PlainOps):
+    """Fused steps that cannot be compiled."""
+
+    def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no such instruction")
+
+
+class SlightlyOtherGate(PlainOps):
+    """Fused steps that round otherwise."""
+
+    def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
+        return super().gate(gate_up) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(("ops", "is_kept"), [(WrongGate, False), (FailingGate, False), (SlightlyOtherGate, True)])
+def test_fused_steps_that_do_not_give_what_the_reference_gives_are_left_out(
+    ops: type[PlainOps], is_kept: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tiny_transformer("qwen2")
+    captured = CapturedForward(model, max_positions=MAX_POSITIONS, ops=ops())
+    plain, cache = prefilled(model, 40), prefilled(model, 40)
+    expected = reference(model, plain, [1, 2, 3], [40, 41, 42], causal(3))
+    for _ in range(2):
+        found, _ = captured.evaluate(cache, [1, 2, 3], [40, 41, 42], causal(3))
+        torch.testing.assert_close(found, expected, **CLOSE)
+    assert ("goes on without them" in caplog.text) == (not is_kept)
