@@ -8,9 +8,9 @@ depend on their company; single-stream tokens a second on HumanEval prompts by p
 `autoregressive`; a profile by kernel; total tokens a second of an engine with 1 to 128 requests at once. The file is
 written anew after each part; what no time was left for is in ``skipped``, what failed in ``errors``.
 
-What it needs there: this working tree, torch with CUDA and Triton, numpy, tokenizers, safetensors, psutil,
-platformdirs, filelock; to convert a GGUF file also the package gguf (its wheel is small). A machine that cannot
-download anything gets the model in pieces (``bench/transport.py``), next to the tree, a piece at a time::
+What it needs there: this working tree, torch with CUDA and Triton, numpy, tokenizers, safetensors, psutil, filelock,
+platformdirs; to convert a GGUF file also gguf (small wheels of pure Python both). A machine that cannot download
+anything gets the model in pieces (``bench/transport.py``), next to the tree, a piece at a time::
 
     python -m bench.transport cut ~/.cache/unmask checkpoints/qwen2.5-coder-0.5b --to out/pieces --piece-mib 24
     (491 MB of GGUF are 20 pieces; it is half of the converted copy, which is made there in seconds. With the drafter's
