@@ -5,7 +5,8 @@
 
 Parts, in this order: bandwidth of a copy; milliseconds of a round over 1 to 64 rows by kind of round; whether rows
 depend on their company; single-stream tokens a second on HumanEval prompts by policy, and whether `verified` is
-`autoregressive`; a profile by kernel; total tokens a second of an engine with 1 to 128 requests at once. The file is
+`autoregressive`; a profile by kernel; single matrix products by rows; total tokens a second of an engine with 1 to 128
+requests at once. The file is
 written anew after each part; what no time was left for is in ``skipped``, what failed in ``errors``.
 
 What it needs there: this working tree, torch with CUDA and Triton, numpy, tokenizers, safetensors, psutil, filelock,
@@ -39,6 +40,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bench.gpu_products import measure_products
 from bench.gpu_rounds import compare_bits, measure_copy, measure_forwards, measure_slots, profile_rounds
 from bench.gpu_texts import compare_texts, measure_crowds, measure_streams
 from helpers.tiny_models import save_tiny_checkpoint
@@ -107,9 +109,7 @@ def measure(report: Report, config: EngineConfig, args: argparse.Namespace) -> N
     drafter = Path(args.drafter) if args.drafter not in ("auto", "none") else None
     if args.drafter == "auto":
         drafter = find_packaged_drafter(config.model)
-    checkpoint = load_checkpoint(
-        config.model, dtype=choose_dtype(config, device), device=device, drafter=drafter, serve=True
-    )
+    checkpoint = load_checkpoint(config.model, dtype=choose_dtype(config, device), device=device, drafter=drafter)
     model = assemble(checkpoint, replace(config, capture="off"))
     prefixes = read_prefixes(args.data, args.prompts)
     report.run("machine", lambda: describe(model, device))
@@ -128,6 +128,7 @@ def measure(report: Report, config: EngineConfig, args: argparse.Namespace) -> N
     report.run("equality", lambda: compare_texts(answers))
     report.run("profile", lambda: profile_rounds(model))
     report.run("slots", lambda: measure_slots(model, args.repeats))
+    report.run("products", lambda: measure_products(model, speed, args.repeats, report.has_time))
     report.run("crowds", lambda: measure_crowds(config, prefixes, args.crowds, args.crowd_tokens, report.has_time))
 
 

@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import triton
+from bench import product_kernel
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -26,6 +27,8 @@ ATTEND = {"queries": T, "keys": T, "values": T, **SEEN, **PARTS, **HEADS}
 JOIN = {**PARTS, "mixed": T, "start": L, "num_rows": "i32", "num_chunks": "i32"}
 GATE = {"gate_up": T, "result": T, "size": "i32"}
 ADAPT = {"y": T, "low": T, "up": T, "is_slot": L, "size": "i32", "scale": "fp32", "num_rows": "i32"}
+
+PRODUCT = {"x": T, "weight": T, "y": T, "num_rows": "i32", "num_out": "i32"}
 
 
 def heads(**more: int) -> list[dict[str, int]]:
@@ -43,6 +46,10 @@ def variants() -> list[tuple[Any, dict[str, str], dict[str, Any]]]:
     ]
     found += [(kernels._store_rows, ROWS, {"NUM_HEADS": h, "NUM_KV": 2, "SIZE": s}) for h, s in ((14, 64), (12, 128))]
     found += [(kernels._attend_chunk, ATTEND, sizes) for sizes in heads(PADDED=kernels.LEAST_DOT)]
+    found += [
+        (product_kernel._product, PRODUCT, {"NUM_IN": 896, "ROWS": product_kernel.ROWS, "OUT": out, "IN": at_once})
+        for out, at_once in ((16, 128), (128, 64))
+    ]
     found += [(kernels._join_chunks, JOIN, sizes) for sizes in heads(TOGETHER=kernels.CHUNKS_TOGETHER)]
     return found
 

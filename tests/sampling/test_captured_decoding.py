@@ -152,3 +152,17 @@ def test_the_engine_answers_alike_with_every_setting(tmp_path: Path, capture: st
 def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(ConfigError, match="auto, exact, fast, off"):
         EngineConfig(capture="on")
+
+
+@pytest.mark.parametrize("drafter", [DrafterKind.NONE, DrafterKind.DRAFT_HEAD])
+def test_what_a_round_left_behind_can_be_reused_and_copied(drafter: DrafterKind) -> None:
+    denoiser = with_captured(tiny_denoiser(drafter=drafter))
+    prompt = prompt_of(2) + prompt_of(4)
+    expected = decode(denoiser, prompt, Policy.VERIFIED, block_size=4)
+    copied = expected.cache.copy(3, 10)  # while it still lives where the rounds are
+    for shared in (1, 5, len(prompt) - 1):
+        used = decode(denoiser, prompt[:shared] + prompt_of(8), Policy.VERIFIED, block_size=4)
+        used.cache.crop(shared)
+        found = decode(denoiser, prompt, Policy.VERIFIED, cache=used.cache, block_size=4)
+        assert answer(found) == answer(expected)
+    assert answer(decode(denoiser, prompt, Policy.VERIFIED, cache=copied, block_size=4)) == answer(expected)
