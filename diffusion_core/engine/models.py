@@ -108,6 +108,8 @@ def assemble(checkpoint: Checkpoint, config: EngineConfig) -> LoadedModel:
     adapter, head = build_drafter(model, checkpoint.adapter)
     context = min(config.max_context_tokens, model.config.max_position_embeddings)
     captured = build_captured(model, adapter, head, capture=config.capture, max_positions=context + DRAFT_ROOM)
+    if captured is not None:
+        captured.prepare()
     denoiser = Denoiser(model, contract, adapter, head, captured)
     # Rows of the vocabulary that no token stands for are padding.
     padding = range(checkpoint.tokenizer.get_vocab_size(with_added_tokens=True), model.config.vocab_size)

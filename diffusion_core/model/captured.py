@@ -21,12 +21,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from itertools import product
 from typing import Any
 
 import torch
 
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.kv_cache import KEY_BUCKET, KVCache, round_up
+from diffusion_core.model.masks import causal
 from diffusion_core.model.round_body import evaluate_round
 from diffusion_core.model.round_inputs import RoundInputs
 from diffusion_core.model.round_ops import PlainOps, RoundOps
@@ -132,6 +134,16 @@ class CapturedForward:
         """Whether a round of ``num_rows`` rows behind ``cache`` is one for :meth:`evaluate`."""
         return num_rows <= self.max_rows and cache.length + self.rows_for(num_rows) <= self.capacities[-1]
 
+    @torch.inference_mode()
+    def prepare(self) -> None:
+        """Make rounds of the largest number of rows now: compiling and capturing them is no wait for a request."""
+        kinds = (None, 0) if self._adapter is not None else (None,)
+        for capacity, first_slot in product(self.capacities, kinds):
+            model = self._model
+            cache = KVCache(model.config, capacity=capacity - self.max_rows, dtype=model.dtype, device=model.device)
+            rows = range(self.max_rows)
+            self.evaluate(cache, [0] * self.max_rows, rows, causal(self.max_rows), first_slot)
+
     def evaluate(
         self,
         cache: KVCache,
@@ -147,9 +159,14 @@ class CapturedForward:
         """
         assert self.fits(cache, len(ids)), "the caller asks first"
         rows = self.rows_for(len(ids))
-        capacity = self._lodge(cache, rows)
-        if rows not in self._inputs:
-            self._inputs[rows] = RoundInputs(rows, self._model.device)
+        with torch.inference_mode(False):  # memory that may be written to in either mode
+            if rows not in self._inputs:
+                self._inputs[rows] = RoundInputs(rows, self._model.device)
+            if self._memory is None:
+                config = self._model.config
+                shape = (2 * config.num_layers, 1, config.num_kv_heads, self.capacities[-1], config.head_dim)
+                self._memory = torch.zeros(shape, dtype=self._model.dtype, device=self._model.device)
+        capacity = self._lodge(cache, self._memory, rows)
         self._inputs[rows].fill(cache.length, ids, positions, visible, first_slot)
         made = self._round_of(_Shape(rows, capacity, first_slot is not None and self._adapter is not None))
         outputs = made.run() or made.outputs
@@ -157,20 +174,16 @@ class CapturedForward:
         hidden, tapped = outputs
         return hidden[: len(ids)], [x[: len(ids)] for x in tapped]
 
-    def _lodge(self, cache: KVCache, rows: int) -> int:
-        """Let ``cache`` live in our memory; its capacity there."""
+    def _lodge(self, cache: KVCache, memory: torch.Tensor, rows: int) -> int:
+        """Let ``cache`` live in our ``memory``; its capacity there."""
         wanted = max(cache.capacity, cache.length + rows)
         # What is larger than the largest bucket has room that it does not use.
         capacity = next((c for c in self.capacities if c >= wanted), self.capacities[-1])
-        if self._memory is None:
-            config = self._model.config
-            shape = (2 * config.num_layers, 1, config.num_kv_heads, self.capacities[-1], config.head_dim)
-            self._memory = torch.zeros(shape, dtype=self._model.dtype, device=self._model.device)
-        if not cache.lives_in(self._memory) or cache.capacity != capacity:
+        if not cache.lives_in(memory) or cache.capacity != capacity:
             lodger = self._lodger() if self._lodger is not None else None
-            if lodger is not None and lodger is not cache and lodger.lives_in(self._memory):
+            if lodger is not None and lodger is not cache and lodger.lives_in(memory):
                 lodger.move_out()
-            cache.move_into(self._memory, capacity)
+            cache.move_into(memory, capacity)
             self._lodger = weakref.ref(cache)
         return capacity
 

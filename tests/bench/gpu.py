@@ -5,9 +5,9 @@
 
 Parts, in this order: bandwidth of a copy; milliseconds of a round over 1 to 64 rows by kind of round; whether rows
 depend on their company; single-stream tokens a second on HumanEval prompts by policy, and whether `verified` is
-`autoregressive`; a profile by kernel; single matrix products by rows; total tokens a second of an engine with 1 to 128
-requests at once. The file is
-written anew after each part; what no time was left for is in ``skipped``, what failed in ``errors``.
+`autoregressive`; a profile by kernel; total tokens a second of an engine with 1 to 128 requests at once; single matrix
+products by rows. The file is written anew after each part; what no time was left for is in ``skipped``, what failed in
+``errors``.
 
 What it needs there: this working tree, torch with CUDA and Triton, numpy, tokenizers, safetensors, psutil, filelock,
 platformdirs; to convert a GGUF file also gguf (small wheels of pure Python both). A machine that cannot download
@@ -23,7 +23,8 @@ anything gets the model in pieces (``bench/transport.py``), next to the tree, a 
 Before the measurement, half a minute for the kernels against the reference (without the project's own settings of
 pytest, which want plugins)::
 
-    PYTHONPATH=.:tests python3 -m pytest -q -c /dev/null --rootdir . tests/model/test_round_triton.py
+    PYTHONPATH=.:tests python3 -m pytest -q -c /dev/null --rootdir . tests/model/test_round_triton.py \\
+        tests/model/test_captured.py
 """
 
 from __future__ import annotations
@@ -128,8 +129,8 @@ def measure(report: Report, config: EngineConfig, args: argparse.Namespace) -> N
     report.run("equality", lambda: compare_texts(answers))
     report.run("profile", lambda: profile_rounds(model))
     report.run("slots", lambda: measure_slots(model, args.repeats))
-    report.run("products", lambda: measure_products(model, speed, args.repeats, report.has_time))
     report.run("crowds", lambda: measure_crowds(config, prefixes, args.crowds, args.crowd_tokens, report.has_time))
+    report.run("products", lambda: measure_products(model, speed, args.repeats, report.has_time))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

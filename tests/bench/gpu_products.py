@@ -22,7 +22,7 @@ from diffusion_core.model.layers import TransformerLayer
 Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 # Columns of a tile, values of the sum at a time, warps, stages.
-TILES = ((16, 128, 4, 4), (32, 128, 4, 4), (64, 128, 4, 4), (32, 256, 4, 3), (128, 64, 4, 4))
+TILES = ((16, 128, 4, 4), (32, 128, 4, 4), (64, 128, 4, 4))
 
 
 def matrices(model: LoadedModel) -> dict[str, list[torch.Tensor]]:

@@ -152,6 +152,7 @@ def measure_slots(model: LoadedModel, repeats: int) -> dict[str, Any]:
 def compare_bits(model: LoadedModel, starts: tuple[int, ...]) -> dict[str, Any]:
     """Rows of one round against the same rows one by one: how many have the same bits and the same best token."""
     found: dict[str, Any] = {}
+    ordinary: dict[int, torch.Tensor] = {}
     for name in WAYS:
         for start in starts:
             denoiser = way(model, name, start + 200)
@@ -162,11 +163,13 @@ def compare_bits(model: LoadedModel, starts: tuple[int, ...]) -> dict[str, Any]:
                 rows.append(denoiser.evaluate(cache, [token]).clone())
                 cache.commit(1)
             alone = torch.cat(rows)
+            expected = ordinary.setdefault(start, together).float()
             best = [denoiser.logits(hidden).argmax(-1) for hidden in (together, alone)]
             found.setdefault(name, {})[str(start)] = {
                 "rows": len(tokens), "same_bits": int((together == alone).all(1).sum()),
                 "same_token": int((best[0] == best[1]).sum()),
                 "largest_difference": float((together - alone).abs().max()),
+                "share_off_the_ordinary": float((together.float() - expected).norm() / expected.norm()),
             }  # fmt: skip
     return found
 

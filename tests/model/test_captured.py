@@ -1,4 +1,7 @@
-"""A round of static shape computes what the ordinary forward computes, and leaves the cache as that one does."""
+"""A round of static shape computes what the ordinary forward computes, and leaves the cache as that one does.
+
+Where there is a GPU the rounds are captured there.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,15 @@ from diffusion_core.sampling.evaluate import Denoiser
 # Another number of keys in one attention call sums in another order.
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 MAX_POSITIONS = 1500
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def prefilled(model: Transformer, num_tokens: int, capacity: int = 0, seed: int = 0) -> KVCache:
     """A cache with ``num_tokens`` committed positions, by the ordinary forward."""
-    cache = KVCache(model.config, capacity=max(capacity, num_tokens), dtype=model.dtype)
+    cache = KVCache(model.config, capacity=max(capacity, num_tokens), dtype=model.dtype, device=DEVICE)
     tokens = torch.randint(0, 250, (1, num_tokens), generator=torch.Generator().manual_seed(seed))
     with torch.inference_mode():
-        model(tokens, torch.arange(num_tokens)[None], causal(num_tokens), cache=cache)
+        model(tokens.to(DEVICE), torch.arange(num_tokens, device=DEVICE)[None], causal(num_tokens), cache=cache)
     cache.commit(num_tokens)
     return cache
 
@@ -40,9 +44,8 @@ def reference(
     first_slot: int | None = None,
 ) -> torch.Tensor:
     with torch.inference_mode():
-        return model(
-            torch.tensor([ids]), torch.tensor([positions]), visible, cache=cache, adapter=adapter, first_slot=first_slot
-        )[0]
+        rows, places = torch.tensor([ids], device=DEVICE), torch.tensor([positions], device=DEVICE)
+        return model(rows, places, visible, cache=cache, adapter=adapter, first_slot=first_slot)[0]
 
 
 def assert_same_cache(a: KVCache, b: KVCache) -> None:
@@ -56,7 +59,7 @@ def assert_same_cache(a: KVCache, b: KVCache) -> None:
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("num_rows", [1, 2, 3, 7, 8, 33, 64])
 def test_a_round_equals_the_ordinary_forward(shape: str, exact: bool, num_rows: int) -> None:
-    model = tiny_transformer(shape)
+    model = tiny_transformer(shape).to(DEVICE)
     captured = CapturedForward(model, max_positions=MAX_POSITIONS, exact=exact)
     plain, cache = prefilled(model, 100), prefilled(model, 100)
     ids, positions = list(range(40, 40 + num_rows)), list(range(100, 100 + num_rows))
@@ -71,8 +74,8 @@ def test_a_round_equals_the_ordinary_forward(shape: str, exact: bool, num_rows: 
 
 @pytest.mark.parametrize("group_sees", [(3,), (1, 2, 3), (1, 3)])
 def test_slots_and_the_adapter_act_as_in_the_ordinary_forward(group_sees: tuple[int, ...]) -> None:
-    model = tiny_transformer("qwen2")
-    adapter = tiny_adapter(model.config, mask_token_id=271)
+    model = tiny_transformer("qwen2").to(DEVICE)
+    adapter = tiny_adapter(model.config, mask_token_id=271).to(DEVICE)
     captured = CapturedForward(model, adapter, max_positions=MAX_POSITIONS)
     plain, cache = prefilled(model, 60), prefilled(model, 60)
     size, clean = 4, [70, 71, 72]
@@ -90,7 +93,7 @@ def test_slots_and_the_adapter_act_as_in_the_ordinary_forward(group_sees: tuple[
 def test_rows_of_an_exact_round_are_the_same_bits_in_any_company_and_at_any_place() -> None:
     torch.manual_seed(5)
     config = tiny_config(hidden_size=256, intermediate_size=512, num_layers=3, num_heads=8, head_dim=32)
-    model = Transformer(config).bfloat16().eval().requires_grad_(False)
+    model = Transformer(config).to(DEVICE, torch.bfloat16).eval().requires_grad_(False)
     captured = CapturedForward(model, max_positions=MAX_POSITIONS)
     tokens = torch.randint(0, 250, (30,)).tolist()
     together_cache = prefilled(model, 500, capacity=600)
@@ -103,7 +106,7 @@ def test_rows_of_an_exact_round_are_the_same_bits_in_any_company_and_at_any_plac
 
 
 def test_rejected_rows_leave_no_trace() -> None:
-    model = tiny_transformer("qwen2")
+    model = tiny_transformer("qwen2").to(DEVICE)
     captured = CapturedForward(model, max_positions=MAX_POSITIONS)
     plain, cache = prefilled(model, 50), prefilled(model, 50)
     captured.evaluate(cache, [1, 2, 3, 4, 5], [50, 51, 52, 53, 54], causal(5))
@@ -118,7 +121,7 @@ def test_rejected_rows_leave_no_trace() -> None:
 
 
 def test_a_sequence_grows_from_bucket_to_bucket() -> None:
-    model = tiny_transformer("qwen2")
+    model = tiny_transformer("qwen2").to(DEVICE)
     captured = CapturedForward(model, max_positions=MAX_POSITIONS)
     plain, cache = prefilled(model, 440), prefilled(model, 440)
     assert cache.capacity == 512
@@ -137,7 +140,7 @@ def test_a_sequence_grows_from_bucket_to_bucket() -> None:
 
 
 def test_sequences_take_turns_and_mix_with_ordinary_forwards() -> None:
-    model = tiny_transformer("qwen2")
+    model = tiny_transformer("qwen2").to(DEVICE)
     captured = CapturedForward(model, max_positions=MAX_POSITIONS)
     lengths = (30, 90, 300)
     plains = [prefilled(model, n, seed=n) for n in lengths]
@@ -164,14 +167,15 @@ def test_sequences_take_turns_and_mix_with_ordinary_forwards() -> None:
 
 
 def test_the_taps_of_a_draft_head_are_those_of_the_ordinary_forward() -> None:
-    model = tiny_transformer("qwen2")
+    model = tiny_transformer("qwen2").to(DEVICE)
     taps = (0, 1, 2)
     captured = CapturedForward(model, max_positions=MAX_POSITIONS, taps=taps)
     plain, cache = prefilled(model, 20), prefilled(model, 20)
     expected: list[torch.Tensor] = []
     ids, positions = [4, 5, 6], [20, 21, 22]
     with torch.inference_mode():
-        model(torch.tensor([ids]), torch.tensor([positions]), causal(3), cache=plain, taps=taps, tapped=expected)
+        rows, places = torch.tensor([ids], device=DEVICE), torch.tensor([positions], device=DEVICE)
+        model(rows, places, causal(3), cache=plain, taps=taps, tapped=expected)
     _, found = captured.evaluate(cache, ids, positions, causal(3))
     assert len(found) == len(expected) == 3
     for left, right in zip(found, expected, strict=True):
@@ -179,9 +183,9 @@ def test_the_taps_of_a_draft_head_are_those_of_the_ordinary_forward() -> None:
 
 
 def test_memory_is_bounded_and_counted() -> None:
-    model = tiny_transformer("qwen2")
+    model = tiny_transformer("qwen2").to(DEVICE)
     captured = CapturedForward(
-        model, tiny_adapter(model.config, mask_token_id=271), max_positions=MAX_POSITIONS, exact=False
+        model, tiny_adapter(model.config, mask_token_id=271).to(DEVICE), max_positions=MAX_POSITIONS, exact=False
     )
     assert captured.num_bytes == 0
     config = model.config
@@ -192,11 +196,13 @@ def test_memory_is_bounded_and_counted() -> None:
                 cache = prefilled(model, 10, capacity=capacity)
                 captured.evaluate(cache, [1] * rows, list(range(10, 10 + rows)), causal(rows), first_slot)
     assert captured.num_captured == MAX_CAPTURED
-    assert keys_and_values < captured.num_bytes < keys_and_values + 8 * 2 * EXACT_ROWS * (EXACT_ROWS + 8)
+    assert captured.num_bytes > keys_and_values
+    if DEVICE == "cpu":  # a captured round takes memory of its own
+        assert captured.num_bytes < keys_and_values + 8 * 2 * EXACT_ROWS * (EXACT_ROWS + 8)
 
 
 def test_logits_of_a_round_have_one_shape_whatever_is_asked_for() -> None:
-    model = tiny_transformer("qwen2")
+    model = tiny_transformer("qwen2").to(DEVICE)
     captured = CapturedForward(model, max_positions=MAX_POSITIONS)
     denoiser = Denoiser(model, DiffusionConfig(prompt_format="plain/1"), captured=captured)
     hidden = denoiser.evaluate(prefilled(model, 30), [1, 2, 3, 4, 5])
@@ -204,6 +210,23 @@ def test_logits_of_a_round_have_one_shape_whatever_is_asked_for() -> None:
     torch.testing.assert_close(whole, model.logits(hidden), **CLOSE)
     for start in range(5):
         assert torch.equal(denoiser.logits(hidden[start:]), whole[start:])
+
+
+@pytest.mark.parametrize("has_adapter", [False, True])
+def test_what_is_prepared_is_what_requests_need(has_adapter: bool) -> None:
+    model = tiny_transformer("qwen2").to(DEVICE)
+    adapter = tiny_adapter(model.config, mask_token_id=271).to(DEVICE) if has_adapter else None
+    captured = CapturedForward(model, adapter, max_positions=MAX_POSITIONS)
+    captured.prepare()
+    assert captured.num_captured == len(captured.capacities) * (2 if has_adapter else 1)
+    prepared = captured.num_captured, captured.num_bytes
+    for num_tokens, capacity in ((10, 300), (200, 900), (700, 1500)):
+        plain, cache = prefilled(model, num_tokens), prefilled(model, num_tokens, capacity=capacity)
+        positions = [num_tokens, num_tokens + 1]
+        expected = reference(model, plain, [5, 271], positions, causal(2), adapter, 1)
+        found, _ = captured.evaluate(cache, [5, 271], positions, causal(2), 1)
+        torch.testing.assert_close(found, expected, **CLOSE)
+    assert (captured.num_captured, captured.num_bytes) == prepared
 
 
 class WrongGate(PlainOps):
@@ -231,7 +254,7 @@ class SlightlyOtherGate(PlainOps):
 def test_fused_steps_that_do_not_give_what_the_reference_gives_are_left_out(
     ops: type[PlainOps], is_kept: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = tiny_transformer("qwen2")
+    model = tiny_transformer("qwen2").to(DEVICE)
     captured = CapturedForward(model, max_positions=MAX_POSITIONS, ops=ops())
     plain, cache = prefilled(model, 40), prefilled(model, 40)
     expected = reference(model, plain, [1, 2, 3], [40, 41, 42], causal(3))
