@@ -52,6 +52,9 @@ class EngineConfig:
     folder of one for the model that answers edits.
     ``dtype`` ``auto`` is bfloat16 where the device has instructions for it, else float32. ``int8`` (CPUs with AVX-512
     or AVX-VNNI) halves the weights once more and is near the others, not equal; activations are as with ``auto``.
+    ``capture`` is how decoding rounds run: ``off`` evaluates each as it comes; ``exact`` gives all of them one static
+    shape, so that `verified` is `autoregressive` bit for bit on a GPU too; ``fast`` gives them the smallest of several.
+    On CUDA such rounds are captured as graphs. ``auto`` is ``exact`` on CUDA and ``off`` elsewhere.
     ``num_threads`` 0 chooses by measurement where there are more than two cores and OMP_NUM_THREADS does not say.
     ``prefix_cache_bytes`` bounds the KV caches kept between requests.
     """
@@ -62,6 +65,7 @@ class EngineConfig:
     tuning: str = "auto"
     device: str = "auto"
     dtype: str = "auto"
+    capture: str = "auto"
     num_threads: int = 0
     memory_limit_bytes: int = 0
     prefix_cache_bytes: int = 256 * MIB
@@ -78,6 +82,10 @@ class EngineConfig:
         _require(
             self.dtype in ENGINE_DTYPES,
             f"engine.dtype is {self.dtype!r}: allowed are {', '.join(ENGINE_DTYPES)}",
+        )
+        _require(
+            self.capture in {"auto", "exact", "fast", "off"},
+            f"engine.capture is {self.capture!r}: allowed are auto, exact, fast, off",
         )
         _require(self.num_threads >= 0, f"engine.num_threads is {self.num_threads}: it cannot be negative")
         _require(

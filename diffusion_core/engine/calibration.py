@@ -1,7 +1,8 @@
 """Measuring the engine's models while nobody waits: what their forwards cost, and how many threads are best.
 
 The engine's thread takes one sample at a time and looks for requests in between, so nobody waits for longer than one.
-Until a model is measured its rounds follow fixed rules. What was measured is remembered for the next start.
+Until a model is measured its rounds follow fixed rules, and those of a model with captured rounds always do. What was
+measured is remembered for the next start.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Calibration:
         if model.name in self._met:
             return
         self._met.add(model.name)
+        if model.denoiser.captured is not None:
+            return  # their rounds have one shape: what a row costs in an ordinary forward says nothing of them
         remembered = self._file.read(self._key(model)) if self._file is not None else None
         if remembered is None:
             self._waiting.append(model)

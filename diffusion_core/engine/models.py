@@ -19,10 +19,11 @@ from diffusion_core.checkpoints.registry import registry
 from diffusion_core.checkpoints.store import is_downloaded
 from diffusion_core.config import DEFAULT_EDIT_MODEL, DEFAULT_MODEL, GIB, EngineConfig
 from diffusion_core.engine.device import Precision, available_bytes
-from diffusion_core.engine.prefix_cache import PrefixCache
+from diffusion_core.engine.prefix_cache import DRAFT_ROOM, PrefixCache
 from diffusion_core.engine.prompt_tokens import PromptEncoder
 from diffusion_core.errors import CheckpointError, EngineError, InvalidRequest, OutOfMemory, UnmaskError
 from diffusion_core.model.adapter import GatedAdapter
+from diffusion_core.model.captured import CapturedForward, choose_ops
 from diffusion_core.model.draft_head import DraftHead
 from diffusion_core.model.packed import can_pack
 from diffusion_core.model.transformer import Transformer
@@ -52,8 +53,9 @@ class LoadedModel:
 
     @property
     def num_bytes(self) -> int:
-        """Size of the weights, in bytes."""
-        return self.denoiser.model.num_bytes
+        """Size of the weights and of what captured rounds hold, in bytes."""
+        captured = self.denoiser.captured
+        return self.denoiser.model.num_bytes + (captured.num_bytes if captured is not None else 0)
 
 
 def build_drafter(model: Transformer, drafter: Drafter | None) -> tuple[GatedAdapter | None, DraftHead | None]:
@@ -81,12 +83,34 @@ def build_drafter(model: Transformer, drafter: Drafter | None) -> tuple[GatedAda
     return None, head
 
 
+def build_captured(
+    model: Transformer,
+    adapter: GatedAdapter | None,
+    head: DraftHead | None,
+    *,
+    capture: str,
+    max_positions: int,
+) -> CapturedForward | None:
+    """What evaluates decoding rounds in static shapes, as ``engine.capture`` says; None: the ordinary forward does."""
+    if capture == "auto":
+        capture = "exact" if model.device.type == "cuda" else "off"
+    if capture == "off":
+        return None
+    taps = head.tap_layers if head is not None else ()
+    return CapturedForward(
+        model, adapter, max_positions=max_positions, taps=taps, exact=capture == "exact", ops=choose_ops(model)
+    )
+
+
 def assemble(checkpoint: Checkpoint, config: EngineConfig) -> LoadedModel:
     """Join a checkpoint's parts into what the engine decodes with."""
     model, contract = checkpoint.model, checkpoint.diffusion_config
     adapter, head = build_drafter(model, checkpoint.adapter)
-    denoiser = Denoiser(model, contract, adapter, head)
     context = min(config.max_context_tokens, model.config.max_position_embeddings)
+    captured = build_captured(model, adapter, head, capture=config.capture, max_positions=context + DRAFT_ROOM)
+    if captured is not None:
+        captured.prepare()
+    denoiser = Denoiser(model, contract, adapter, head, captured)
     # Rows of the vocabulary that no token stands for are padding.
     padding = range(checkpoint.tokenizer.get_vocab_size(with_added_tokens=True), model.config.vocab_size)
     return LoadedModel(

@@ -48,14 +48,24 @@ class GatedAdapter(nn.Module):
             self._up[name.replace(".", "/")] = nn.Parameter(torch.zeros(num_out, rank))
 
     def add_delta(self, name: str, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """``y`` [B, rows, out] of layer ``name`` with what the adapter adds for its inputs ``x`` [B, rows, in].
+        """``y`` [..., out] of layer ``name`` with what the adapter adds for its inputs ``x`` [..., in].
 
         Product and sum are one operation: on a CPU the passes over the wide output cost more than the products.
         """
-        key = name.replace(".", "/")
-        low = x.reshape(-1, x.shape[-1]) @ self._down[key].T
-        wide = torch.addmm(y.reshape(-1, y.shape[-1]), low, self._up[key].T, alpha=self.alpha / self.rank)
+        down, up = self.pair(name)
+        low = x.reshape(-1, x.shape[-1]) @ down.T
+        wide = torch.addmm(y.reshape(-1, y.shape[-1]), low, up.T, alpha=self.scale)
         return wide.view(y.shape)
+
+    @property
+    def scale(self) -> float:
+        """What a pair's product is multiplied with."""
+        return self.alpha / self.rank
+
+    def pair(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """``down`` [rank, in] and ``up`` [out, rank] of layer ``name``."""
+        key = name.replace(".", "/")
+        return self._down[key], self._up[key]
 
     def named_tensors(self) -> dict[str, torch.Tensor]:
         """Tensors under the names of the file format: ``layers.{i}.{layer}.down`` / ``.up`` and ``mask_embedding``."""

@@ -111,6 +111,7 @@ class KVCache:
     """Keys and values of every layer: ``keys[layer]``, ``values[layer]`` are [B, K, capacity, Dh].
 
     ``length`` is the number of committed positions; index and absolute position of a committed token are the same.
+    Memory is the cache's own, or a part of somebody else's that it lives in for a while (:meth:`move_into`).
     """
 
     def __init__(
@@ -134,6 +135,8 @@ class KVCache:
             config.head_dim,
         )
         self._store = torch.zeros(shape, dtype=dtype, device=device)
+        self._host: torch.Tensor | None = None
+        self._own_capacity = int(self._store.shape[3])
         self.length = 0
 
     @property
@@ -143,19 +146,46 @@ class KVCache:
 
     @property
     def num_bytes(self) -> int:
-        """Memory held, in bytes."""
-        return self._store.numel() * self._store.element_size()
+        """Memory held, in bytes; of a cache that lives elsewhere what it will hold when it has moved out."""
+        parts, sequences, heads, capacity, size = self._store.shape
+        positions = capacity if self._host is None else max(self._own_capacity, self.length)
+        return parts * sequences * heads * positions * size * self._store.element_size()
+
+    def lives_in(self, memory: torch.Tensor) -> bool:
+        """Whether keys and values are in ``memory``."""
+        return self._host is memory
+
+    def move_into(self, memory: torch.Tensor, capacity: int) -> None:
+        """Live in the first ``capacity`` positions of ``memory`` [2 * layers, B, K, any, Dh] from now on.
+
+        What is committed is copied there. The owner of ``memory`` calls :meth:`move_out` before it lends it again.
+        """
+        assert capacity >= self.length
+        view = memory[:, :, :, :capacity]
+        if self._host is not memory:
+            view[:, :, :, : self.length] = self._store[:, :, :, : self.length]
+            self._own_capacity = self.capacity
+        self._store, self._host = view, memory
+
+    def move_out(self) -> None:
+        """Take memory of one's own again, as much as before :meth:`move_into` or as is needed by now."""
+        if self._host is not None:
+            self._move(max(self._own_capacity, round_up(self.length, KEY_BUCKET)))
+
+    def _move(self, capacity: int) -> None:
+        """Own memory of ``capacity`` positions with what is committed in it."""
+        shape = list(self._store.shape)
+        shape[3] = capacity
+        moved = torch.zeros(shape, dtype=self._store.dtype, device=self._store.device)
+        moved[:, :, :, : self.length] = self._store[:, :, :, : self.length]
+        self._store, self._host = moved, None
 
     def reserve(self, capacity: int) -> None:
         """Make room for ``capacity`` positions; what is committed is kept."""
         if capacity <= self.capacity:
             return
-        shape = list(self._store.shape)
         # Grow by at least a half: a long answer must not copy the cache at every block.
-        shape[3] = round_up(max(capacity, self.capacity * 3 // 2), KEY_BUCKET)
-        grown = torch.zeros(shape, dtype=self._store.dtype, device=self._store.device)
-        grown[:, :, :, : self.length] = self._store[:, :, :, : self.length]
-        self._store = grown
+        self._move(round_up(max(capacity, self.capacity * 3 // 2), KEY_BUCKET))
 
     def widen(self, visible: torch.Tensor) -> torch.Tensor:
         """Bool [T, S]: ``visible`` [T, T], all committed keys, and none of the padding."""

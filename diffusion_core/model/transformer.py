@@ -117,9 +117,13 @@ class Transformer(nn.Module):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Scores [..., V], float32, of hidden states [..., D]."""
+        return self.scores(hidden).float()
+
+    def scores(self, hidden: torch.Tensor) -> torch.Tensor:
+        """As :meth:`logits`, in the dtype in which the head gives them."""
         if self.packed_head is not None:
             return self.packed_head.scores(hidden)
-        return F.linear(hidden, self.head_weight).float()
+        return F.linear(hidden, self.head_weight)
 
     @property
     def head_weight(self) -> torch.Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from diffusion_core.model.adapter import GatedAdapter
+from diffusion_core.model.captured import CapturedForward
 from diffusion_core.model.config import DiffusionConfig
 from diffusion_core.model.draft_head import DraftHead
 from diffusion_core.model.kv_cache import KVCache
@@ -24,12 +25,16 @@ PREFILL_ROWS = 256
 
 @dataclass(frozen=True)
 class Denoiser:
-    """What evaluates rows: the model, its denoising contract, and at most one drafter."""
+    """What evaluates rows: the model, its denoising contract, and at most one drafter.
+
+    With ``captured``, forwards of few rows are rounds of static shape (``captured.py``).
+    """
 
     model: Transformer
     contract: DiffusionConfig
     adapter: GatedAdapter | None = None
     draft_head: DraftHead | None = None
+    captured: CapturedForward | None = None
 
     @property
     def mask_id(self) -> int | None:
@@ -37,6 +42,11 @@ class Denoiser:
         if self.adapter is not None:
             return self.adapter.mask_token_id
         return self.contract.mask_token_id
+
+    @property
+    def max_round_rows(self) -> int | None:
+        """Rows that a decoding round should not exceed; None: any number."""
+        return None if self.captured is None else self.captured.max_rows
 
     @torch.inference_mode()
     def evaluate(
@@ -59,6 +69,11 @@ class Denoiser:
             positions = range(cache.length, cache.length + rows)
         if visible is None:
             visible = causal(rows)
+        if self.captured is not None and self.captured.fits(cache, rows):
+            hidden, taps = self.captured.evaluate(cache, tokens, positions, visible, first_slot)
+            if tapped is not None:
+                tapped[:] = [x.unsqueeze(0) for x in taps]
+            return hidden
         ids, places = list(tokens), list(positions)
         if (lacking := MIN_ROWS - rows) > 0:
             # Padding rows see only themselves, and no real row sees them.
@@ -84,7 +99,10 @@ class Denoiser:
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Scores [R, V], float32, of hidden states [R, D]."""
-        rows = hidden.shape[0]
-        if rows >= MIN_ROWS:
+        rows, wanted = hidden.shape[0], MIN_ROWS
+        if self.captured is not None and rows <= self.captured.max_rows:
+            wanted = max(MIN_ROWS, self.captured.rows_for(rows))
+        if rows >= wanted:
             return self.model.logits(hidden)
-        return self.model.logits(hidden.expand(MIN_ROWS, -1))[:rows]
+        padded = torch.cat((hidden, hidden[:1].expand(wanted - rows, -1)))
+        return self.model.scores(padded)[:rows].float()

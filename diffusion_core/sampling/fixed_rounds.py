@@ -35,8 +35,8 @@ class FixedRounds:
         takes_free = bool(free.tokens) and (not slots or expect(of_free) >= expect(of_slots))
         # Drafting costs a forward of one token; what it promises must make up for that within two.
         gain = expect(of_free) if free.tokens else 0
-        if not slots and situation.has_slots and expect(of_slots) / 2 > gain:
-            size = min(self._block_size, situation.max_slots(0))
+        size = min(self._block_size, situation.max_slots(0))
+        if size and not slots and situation.has_slots and expect(of_slots) / 2 > gain:
             return Round([], groups=(0,), block_size=size, scores_slots=True)
         draft = (free.tokens if takes_free else slots)[: situation.max_draft]
         groups = self._groups_behind(situation, len(draft))

@@ -39,30 +39,53 @@ class TokenChooser:
     def allow(self, logits: torch.Tensor) -> torch.Tensor:
         """``logits`` [R, V] with banned tokens at minus infinity (paper, section 3.1: the mask logit)."""
         if len(self._banned):
-            logits = logits.index_fill(-1, self._banned.to(logits.device), float("-inf"))
+            self._banned = self._banned.to(logits.device)  # once: there they stay
+            logits = logits.index_fill(-1, self._banned, float("-inf"))
         return logits
 
     def choose(self, logits: torch.Tensor, positions: Sequence[int]) -> list[int]:
-        """Tokens of rows ``logits`` [R, V]; ``positions`` [R] are those that the rows speak of."""
+        """Tokens of rows ``logits`` [R, V]; ``positions`` [R] are those that the rows speak of.
+
+        The device is waited for when the tokens are read: once, but where a banned token would have been chosen.
+        """
         if self.is_plain:
             # Going over all scores once more costs as much as some rows of the model do: only where it matters.
             best = [int(token) for token in logits.argmax(-1).tolist()]
             if self._banned_ids.isdisjoint(best):
                 return best
-        allowed = logits = self.allow(logits)
-        if self._sampling.temperature > 0:
-            logits = self._filter(logits / self._sampling.temperature)
-            logits = logits + torch.stack([self._noise(p, logits) for p in positions])
-        chosen = [int(token) for token in logits.argmax(-1).tolist()]
+        allowed = self.allow(logits)
+        chosen: list[int] = self._choose(allowed, positions).tolist()
         if self._recorder is not None:
             self._recorder.note(allowed, positions, chosen)
         return chosen
 
-    def confidence(self, logits: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
-        """Probability of each row's token, float32 [R], at temperature 1 and unfiltered (checkpoints.md, pitfall 5)."""
-        probabilities = self.allow(logits).softmax(-1)
-        index = torch.tensor(tokens, device=logits.device).unsqueeze(-1)
-        return probabilities.gather(-1, index).squeeze(-1)
+    def choose_surely(
+        self, logits: torch.Tensor, positions: Sequence[int], given: Sequence[int | None]
+    ) -> tuple[list[int], torch.Tensor]:
+        """As :meth:`choose`, with how sure the model is of each row, float32 [R] on the CPU.
+
+        That is the probability, at temperature 1 and unfiltered (checkpoints.md, pitfall 5), of the row's token in
+        ``given`` [R], or of the chosen one where that is None. The device is waited for once.
+        """
+        allowed = self.allow(logits)
+        chosen = self._choose(allowed, positions)
+        kept = torch.tensor([-1 if token is None else token for token in given]).to(logits.device, non_blocking=True)
+        tokens = torch.where(kept < 0, chosen, kept)
+        probabilities = allowed.softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+        # One copy to the host carries both: float64 holds every id and every float32.
+        both = torch.stack((chosen.double(), probabilities.double())).cpu()
+        choices = [int(token) for token in both[0].tolist()]
+        if self._recorder is not None:
+            self._recorder.note(allowed, positions, choices)
+        return choices, both[1].float()
+
+    def _choose(self, allowed: torch.Tensor, positions: Sequence[int]) -> torch.Tensor:
+        """Int64 [R], on the device of the logits."""
+        logits = allowed
+        if self._sampling.temperature > 0:
+            logits = self._filter(logits / self._sampling.temperature)
+            logits = logits + torch.stack([self._noise(p, logits) for p in positions])
+        return logits.argmax(-1)
 
     def _filter(self, logits: torch.Tensor) -> torch.Tensor:
         if self._sampling.top_p >= 1:

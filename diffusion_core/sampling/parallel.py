@@ -50,9 +50,8 @@ class ParallelPolicy:
         block = self._block = self._block or self._open(sequence)
         logits = self._evaluate(sequence, block)
         places = range(block.start, block.start + len(block.tokens))
-        chosen = self._chooser.choose(logits, places)
-        current = [c if m else t for c, t, m in zip(chosen, block.tokens, block.is_masked.tolist(), strict=True)]
-        confidence = self._chooser.confidence(logits, current).cpu()
+        given = [None if m else t for t, m in zip(block.tokens, block.is_masked.tolist(), strict=True)]
+        chosen, confidence = self._chooser.choose_surely(logits, places, given)
         self._update(sequence, block, chosen, confidence)
         if not block.is_masked.any():
             self._block, self._before_block = None, None

@@ -58,6 +58,7 @@ class Situation:
 
     ``slots`` is a drafter's guess that an earlier round left, ``free`` are the drafts of the sources that have one.
     ``has_slots``: the model can fill slots in its own forward; ``has_head``: a draft head can be asked.
+    ``max_rows`` bounds the rows of the round: more would leave the shape in which rows do not depend on each other.
     """
 
     slots: list[int]
@@ -66,15 +67,16 @@ class Situation:
     num_keys: int
     has_slots: bool
     has_head: bool = False
+    max_rows: int = MAX_DECODE_ROWS
 
     @property
     def max_draft(self) -> int:
-        """Tokens that a draft may have: more rows would leave the shape in which rows do not depend on each other."""
-        return MAX_DECODE_ROWS - self.num_pending
+        """Tokens that a draft may have."""
+        return max(0, self.max_rows - self.num_pending)
 
     def max_slots(self, num_draft: int) -> int:
         """Slots that may ride along with a draft."""
-        return max(0, min(MAX_SLOT_ROWS, MAX_DECODE_ROWS - self.num_pending - num_draft))
+        return max(0, min(MAX_SLOT_ROWS, self.max_rows - self.num_pending - num_draft))
 
 
 class RoundPlanner(Protocol):

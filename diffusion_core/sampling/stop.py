@@ -157,7 +157,7 @@ def find_repetition(tokens: Sequence[int], *, min_repeats: int = 6, min_tokens: 
     """
     for period in range(1, 33):
         span = max(min_repeats * period, min_tokens)
-        if len(tokens) < span:
+        if len(tokens) < span or tokens[-1] != tokens[-1 - period]:
             continue
         tail = tokens[-span:]
         if all(tail[i] == tail[i - period] for i in range(period, span)):

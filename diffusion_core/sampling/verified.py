@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import torch
 
+from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 from diffusion_core.model.masks import causal_context
 from diffusion_core.sampling.draft_statistics import DraftStatistics
 from diffusion_core.sampling.drafts import Draft, DraftSource
@@ -88,6 +89,7 @@ class VerifiedPolicy:
             num_keys=sequence.cache.length,
             has_slots=self._use_slots and denoiser.mask_id is not None and not has_head,
             has_head=self._use_slots and has_head,
+            max_rows=min(denoiser.max_round_rows or MAX_DECODE_ROWS, MAX_DECODE_ROWS),
         )
 
     def _run(self, sequence: DecodingSequence, chosen: Round) -> list[int]:
@@ -95,9 +97,13 @@ class VerifiedPolicy:
         pending, draft, n = sequence.pending, chosen.draft, len(sequence.tokens)
         first, num_clean = len(pending) - 1, len(pending) + len(draft)
         hidden, tapped = self._forward(sequence, pending + draft, chosen, len(pending))
-        last = len(hidden) if chosen.scores_slots else num_clean
+        # The device of captured rounds is waited for: where no row needs noise of its own, slots are read together with
+        # the verdict, in one wait.
+        reads_all = bool(chosen.groups) and self._chooser.is_plain and sequence.denoiser.captured is not None
+        last = len(hidden) if chosen.scores_slots or reads_all else num_clean
         logits = sequence.denoiser.logits(hidden[first:last])
-        tokens = self._chooser.choose(logits[: len(draft) + 1], range(n, n + len(draft) + 1))
+        num_read = len(logits) if reads_all else len(draft) + 1
+        tokens = self._chooser.choose(logits[:num_read], range(n, n + num_read))
         accepted = 0
         while accepted < len(draft) and draft[accepted] == tokens[accepted]:
             accepted += 1
@@ -108,6 +114,9 @@ class VerifiedPolicy:
             # The slots of the group that saw exactly the kept rows. They begin at the position of the token that this
             # round added, so their (shifted) logits speak of the positions behind that token.
             start, size = chosen.groups.index(accepted) * chosen.block_size, chosen.block_size
+            if reads_all:
+                self._slot_draft = tokens[len(draft) + 1 :][start : start + size]
+                return text
             behind = logits[len(draft) + 1 :][start : start + size]
             if not chosen.scores_slots:
                 behind = sequence.denoiser.logits(hidden[num_clean:][start : start + size])

@@ -1,0 +1,248 @@
+"""Decoding rounds with static shapes and static memory, on CUDA captured once and replayed.
+
+A forward of a few rows is hundreds of small kernels; launched one by one they take many times as long as the device
+needs for them. A captured round is launched whole. For that all its memory stays in one place: inputs
+(``round_inputs.py``), and keys and values, which live in one piece of memory while their sequence decodes. The number
+of rows and the length of that memory come in buckets; a graph is captured for each pair when it is first needed.
+Without CUDA the same round runs uncaptured: the logic is one, and tests hold it to the reference.
+
+``exact`` rounds all have the same number of rows. Matrix kernels are chosen by the number of rows, so a row's bits
+would otherwise change with its company, and `verified` would not be `autoregressive` (DECISIONS 1). Within one
+captured round the kernel is one and the same, and treats all its rows alike.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from itertools import product
+from typing import Any
+
+import torch
+
+from diffusion_core.model.adapter import GatedAdapter
+from diffusion_core.model.kv_cache import KEY_BUCKET, KVCache, round_up
+from diffusion_core.model.masks import causal
+from diffusion_core.model.round_body import evaluate_round
+from diffusion_core.model.round_inputs import RoundInputs
+from diffusion_core.model.round_ops import PlainOps, RoundOps
+from diffusion_core.model.transformer import Transformer
+
+# How far fused steps may be from the reference, as a share of its length.
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
+
+logger = logging.getLogger(__name__)
+
+ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+# All rows of an exact round: what a long draft or the slots behind several drafts need. Up to this many rows a
+# product of the sizes in question takes as long as its weights take to be read.
+EXACT_ROWS = 64
+
+CAPACITY_BUCKETS = (512, 1024, 2048, 4096)
+
+# Captured rounds kept at a time; the least recently used goes first. Each holds its kernels' parameters.
+MAX_CAPTURED = 16
+
+Outputs = tuple[torch.Tensor, list[torch.Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    rows: int
+    capacity: int
+    has_slots: bool
+
+
+@dataclass(slots=True)
+class _Round:
+    """A round of one shape: ``run`` evaluates it, ``outputs`` is where the results are (None: where ``run`` puts them).
+
+    ``num_bytes`` is what capturing it took.
+    """
+
+    run: Callable[[], Outputs | None]
+    outputs: Outputs | None = None
+    num_bytes: int = 0
+
+
+def choose_ops(model: Transformer) -> RoundOps:
+    """Fused steps where the device, the model's shape and what is installed allow them, else the reference."""
+    if model.device.type != "cuda" or find_spec("triton") is None:
+        return PlainOps()
+    from diffusion_core.model.round_triton import TritonOps, supports
+
+    return TritonOps() if supports(model.config) else PlainOps()
+
+
+class CapturedForward:
+    """Evaluates the rounds of one model, whatever sequences they belong to; one thread at a time.
+
+    ``max_positions`` bounds a sequence with its draft. ``taps`` are those of :meth:`Transformer.forward`, wanted of
+    every round. ``ops`` other than the reference are compared with it once.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        adapter: GatedAdapter | None = None,
+        *,
+        max_positions: int,
+        taps: Sequence[int] = (),
+        exact: bool = True,
+        ops: RoundOps | None = None,
+    ) -> None:
+        self._model, self._adapter, self._taps = model, adapter, tuple(taps)
+        self._ops: RoundOps = ops or PlainOps()
+        self._is_checked = type(self._ops) is PlainOps
+        self.row_buckets = (EXACT_ROWS,) if exact else ROW_BUCKETS
+        largest = round_up(max_positions + EXACT_ROWS, KEY_BUCKET)
+        self.capacities = (*(c for c in CAPACITY_BUCKETS if 2 * c <= largest), largest)
+        self._memory: torch.Tensor | None = None
+        self._lodger: weakref.ref[KVCache] | None = None
+        self._inputs: dict[int, RoundInputs] = {}
+        self._rounds: OrderedDict[_Shape, _Round] = OrderedDict()
+        self._pool: Any = None  # torch's handle of the memory that all captured rounds share
+
+    @property
+    def max_rows(self) -> int:
+        """The most real rows of a round."""
+        return self.row_buckets[-1]
+
+    @property
+    def num_captured(self) -> int:
+        """Rounds that are ready to be replayed."""
+        return len(self._rounds)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory held on the device, in bytes: keys and values, inputs, captured rounds."""
+        memory = self._memory.numel() * self._memory.element_size() if self._memory is not None else 0
+        inputs = sum(held.num_bytes for held in self._inputs.values())
+        return memory + inputs + sum(made.num_bytes for made in self._rounds.values())
+
+    def rows_for(self, num_rows: int) -> int:
+        """The smallest bucket that holds ``num_rows`` rows."""
+        return next(bucket for bucket in self.row_buckets if bucket >= num_rows)
+
+    def fits(self, cache: KVCache, num_rows: int) -> bool:
+        """Whether a round of ``num_rows`` rows behind ``cache`` is one for :meth:`evaluate`."""
+        return num_rows <= self.max_rows and cache.length + self.rows_for(num_rows) <= self.capacities[-1]
+
+    @torch.inference_mode()
+    def prepare(self) -> None:
+        """Make rounds of the largest number of rows now: compiling and capturing them is no wait for a request."""
+        kinds = (None, 0) if self._adapter is not None else (None,)
+        for capacity, first_slot in product(self.capacities, kinds):
+            model = self._model
+            cache = KVCache(model.config, capacity=capacity - self.max_rows, dtype=model.dtype, device=model.device)
+            rows = range(self.max_rows)
+            self.evaluate(cache, [0] * self.max_rows, rows, causal(self.max_rows), first_slot)
+
+    def evaluate(
+        self,
+        cache: KVCache,
+        ids: Sequence[int],
+        positions: Sequence[int],
+        visible: torch.Tensor,
+        first_slot: int | None = None,
+    ) -> Outputs:
+        """Hidden states [T, D] of the rows ``ids`` [T] and one [T, D] per tap, valid until the next round.
+
+        ``visible`` is bool [T, T] on the CPU; every row sees all committed keys. The rows' own keys and values are
+        written behind them, as :meth:`Transformer.forward` does; committing them is the caller's.
+        """
+        assert self.fits(cache, len(ids)), "the caller asks first"
+        rows = self.rows_for(len(ids))
+        with torch.inference_mode(False):  # memory that may be written to in either mode
+            if rows not in self._inputs:
+                self._inputs[rows] = RoundInputs(rows, self._model.device)
+            if self._memory is None:
+                config = self._model.config
+                shape = (2 * config.num_layers, 1, config.num_kv_heads, self.capacities[-1], config.head_dim)
+                self._memory = torch.zeros(shape, dtype=self._model.dtype, device=self._model.device)
+        capacity = self._lodge(cache, self._memory, rows)
+        self._inputs[rows].fill(cache.length, ids, positions, visible, first_slot)
+        made = self._round_of(_Shape(rows, capacity, first_slot is not None and self._adapter is not None))
+        outputs = made.run() or made.outputs
+        assert outputs is not None
+        hidden, tapped = outputs
+        return hidden[: len(ids)], [x[: len(ids)] for x in tapped]
+
+    def _lodge(self, cache: KVCache, memory: torch.Tensor, rows: int) -> int:
+        """Let ``cache`` live in our ``memory``; its capacity there."""
+        wanted = max(cache.capacity, cache.length + rows)
+        # What is larger than the largest bucket has room that it does not use.
+        capacity = next((c for c in self.capacities if c >= wanted), self.capacities[-1])
+        if not cache.lives_in(memory) or cache.capacity != capacity:
+            lodger = self._lodger() if self._lodger is not None else None
+            if lodger is not None and lodger is not cache and lodger.lives_in(memory):
+                lodger.move_out()
+            cache.move_into(memory, capacity)
+            self._lodger = weakref.ref(cache)
+        return capacity
+
+    def _round_of(self, shape: _Shape) -> _Round:
+        """The round of that shape; captured now if it is new."""
+        made = self._rounds.get(shape)
+        if made is None:
+            made = self._rounds[shape] = self._make(shape)
+            if len(self._rounds) > MAX_CAPTURED:
+                self._rounds.popitem(last=False)
+        self._rounds.move_to_end(shape)
+        return made
+
+    def _make(self, shape: _Shape) -> _Round:
+        memory, inputs = self._memory, self._inputs[shape.rows]
+        assert memory is not None
+        view, adapter = memory[:, :, :, : shape.capacity], self._adapter if shape.has_slots else None
+
+        def run_with(ops: RoundOps) -> Outputs:
+            return evaluate_round(self._model, inputs, view, ops, adapter=adapter, taps=self._taps)
+
+        # Kernels are launched on the current device, which need not be the model's.
+        with torch.cuda.device(memory.device) if memory.is_cuda else nullcontext():
+            if not self._is_checked:
+                self._check_ops(run_with)
+            run = partial(run_with, self._ops)
+            return self._capture(run, shape) if memory.is_cuda else _Round(run)
+
+    def _check_ops(self, run_with: Callable[[RoundOps], Outputs]) -> None:
+        """Fused steps are compiled for the device at hand: they are kept if they give what the reference gives."""
+        self._is_checked = True
+        expected = run_with(PlainOps())[0].float()
+        try:
+            found = run_with(self._ops)[0].float()
+            error = float((found - expected).norm() / expected.norm())
+        except Exception:
+            # Whatever the compiler does not like: the reference is at hand, and no request has to fail for it.
+            logger.warning("fused steps cannot be compiled here: decoding goes on without them", exc_info=True)
+            error = float("inf")
+        if not error <= _TOLERANCE.get(self._model.dtype, 0.0):
+            logger.warning("fused steps differ from the reference by %.1e: decoding goes on without them", error)
+            self._ops = PlainOps()
+
+    def _capture(self, run: Callable[[], Outputs], shape: _Shape) -> _Round:
+        """Record ``run`` as a graph. It runs a few times before, which writes the same keys to the same places."""
+        device = self._model.device
+        before = torch.cuda.memory_reserved(device)
+        main, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        aside.wait_stream(main)
+        with torch.cuda.stream(aside):
+            for _ in range(2):
+                run()
+        main.wait_stream(aside)
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        graph = torch.cuda.CUDAGraph()
+        # Only this thread's calls are forbidden meanwhile: another one may be loading a model.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            outputs = run()
+        num_bytes = max(0, torch.cuda.memory_reserved(device) - before)
+        logger.info("captured a round of %d rows over %d positions", shape.rows, shape.capacity)
+        return _Round(graph.replay, outputs, num_bytes)
