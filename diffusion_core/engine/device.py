@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -113,3 +114,9 @@ def thread_candidates() -> tuple[int, ...]:
     if physical <= 2:
         return (physical,)
     return tuple(sorted({cores, physical, -(-physical * 3 // 4), -(-physical // 2), -(-physical // 4)}, reverse=True))
+
+
+def return_freed_memory() -> None:
+    """Give the system back what loading a model freed, where the C library can: half a gigabyte may stay otherwise."""
+    with suppress(OSError, AttributeError, TypeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)

@@ -18,7 +18,7 @@ from diffusion_core.checkpoints.packaged import find_packaged_drafter, find_pack
 from diffusion_core.checkpoints.registry import registry
 from diffusion_core.checkpoints.store import is_downloaded
 from diffusion_core.config import DEFAULT_EDIT_MODEL, DEFAULT_MODEL, GIB, EngineConfig
-from diffusion_core.engine.device import Precision, available_bytes
+from diffusion_core.engine.device import Precision, available_bytes, return_freed_memory
 from diffusion_core.engine.prefix_cache import DRAFT_ROOM, PrefixCache
 from diffusion_core.engine.prompt_tokens import PromptEncoder
 from diffusion_core.errors import CheckpointError, EngineError, InvalidRequest, OutOfMemory, UnmaskError
@@ -219,7 +219,9 @@ class ModelHost:
                 serve=True,
                 quantize=self._precision.has_int8_weights,
             )
-            future.set_result(assemble(checkpoint, self._config))
+            model = assemble(checkpoint, self._config)
+            return_freed_memory()
+            future.set_result(model)
             logger.info("model %s is loaded", name)
         except UnmaskError as error:
             future.set_exception(error)
