@@ -1,12 +1,13 @@
-"""pass@1 of single-line infilling through a real language server, against the engine's bare answer to the same prompt.
+"""pass@1 of whole-line infilling through a real language server, against the engine's bare answer to the same prompt.
 
     python -m bench.infilling_through_lsp --data FILE.jsonl.gz --limit 20 --out OUT.json
 
 Each hole becomes a document with an empty line at the hole, opened by an editor that asks for ghost text and accepts
-it. The bare answer is the engine's text for the very prefix and suffix that the language server would send, its first
-line only. So the two differ by the language server alone: its window, its gate and its filters. What the filters make
-worse or better is listed item by item. Both use one local engine with the default model; nothing is trained or cached
-between the two beyond the engine's prefix cache, which changes no text.
+it. The bare answer is the engine's text for the very prefix and suffix that the language server would send, of
+single-line files its first line only, of others without the engine's scope rule. So the two differ by the language
+server alone: its window, its gate, its filters and its stop at the end of the scope. What they make worse or better is
+listed item by item. Both use one local engine with the default model; nothing is trained or cached between the two
+beyond the engine's prefix cache, which changes no text.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ from diffusion_core.eval.sandbox import run_program
 from diffusion_core.net.launcher import connect
 from diffusion_core.requests import CompletionRequest, EngineClient
 
-SETTINGS = {"completion": {"multiLine": "never", "deadlineMs": 120_000, "warmAhead": False}}
+SETTINGS: dict[str, Any] = {"deadlineMs": 120_000, "warmAhead": False, "alternatives": 1}
 
 
 async def bare_answer(client: EngineClient, task: InfillingTask) -> str:
-    """The document with the first line of the engine's text."""
+    """The document with the engine's text."""
     request = CompletionRequest(
-        prefix=task.prompt, suffix="\n" + task.suffix, language="python", single_line=True, path="hole.py"
-    )
+        prefix=task.prompt, suffix="\n" + task.suffix, language="python", single_line=task.single_line,
+        stop_at_scope=task.single_line, path="hole.py",
+    )  # fmt: skip
     return f"{task.prompt}{(await client.complete(request)).text}\n{task.suffix}"
 
 
@@ -64,14 +66,15 @@ async def measure(data: Path, limit: int | None, seed: int) -> dict[str, Any]:
     """Both answers to each hole, and what became of them."""
     benchmark = make_infilling(read_dataset(data), InfillingOptions(), limit, seed)
     tasks = [task for task in benchmark.tasks if isinstance(task, InfillingTask)]
-    if not all(task.single_line and task.whole_lines for task in tasks):
-        raise SystemExit(f"{data.name}: the holes are not single whole lines")
+    if not all(task.whole_lines for task in tasks):
+        raise SystemExit(f"{data.name}: the holes are not whole lines")
+    multi_line = "never" if tasks[0].single_line else "always"
     client = connect(ClientConfig())
     items: list[dict[str, Any]] = []
     try:
         await wait_ready(client)
         async with open_editor(env={"UNMASK_STATE_DIR": os.environ["UNMASK_STATE_DIR"]}) as editor:
-            await editor.initialize({**SETTINGS, "completion": {**SETTINGS["completion"], "alternatives": 1}})
+            await editor.initialize({"completion": {**SETTINGS, "multiLine": multi_line}})
             await editor.wait_for_status("ready", timeout_s=120)
             for number, task in enumerate(tasks):
                 bare = await bare_answer(client, task)
