@@ -57,18 +57,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load(args: argparse.Namespace) -> LoadedModel:
     """The model as the engine serves it, with the drafter of ``--drafter``."""
-    device = torch.device("cpu")
-    precision = choose_precision(EngineConfig(dtype=args.dtype), device)
+    return load_model(args.model, args.dtype, drafter=args.drafter, tuning=args.tuning)
+
+
+def load_model(name: str, dtype: str, *, drafter: Path | None = None, tuning: Path | None = None) -> LoadedModel:
+    """The model ``name`` as the engine serves it on a CPU, ``dtype`` as in ``engine.dtype``."""
+    device, config = torch.device("cpu"), EngineConfig(model=name, dtype=dtype)
+    precision = choose_precision(config, device)
     checkpoint = load_checkpoint(
-        args.model,
-        dtype=precision.dtype,
-        device=device,
-        drafter=args.drafter,
-        tuning=args.tuning,
-        serve=True,
+        name, dtype=precision.dtype, device=device, drafter=drafter, tuning=tuning, serve=True,
         quantize=precision.has_int8_weights,
-    )
-    return assemble(checkpoint, EngineConfig(model=args.model))
+    )  # fmt: skip
+    return assemble(checkpoint, config)
 
 
 def read_items(model: LoadedModel, args: argparse.Namespace) -> list[Item]:

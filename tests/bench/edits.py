@@ -22,15 +22,13 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import torch
+from bench.answers import load_model
 from bench.exactness import check_reference
 from bench.reference_model import load_reference_of
 
-from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.config import EngineConfig
-from diffusion_core.engine.device import choose_precision
 from diffusion_core.engine.job import Job
-from diffusion_core.engine.models import LoadedModel, assemble
+from diffusion_core.engine.models import LoadedModel
 from diffusion_core.eval.dataset import read_dataset
 from diffusion_core.eval.editing import EditingOptions, EditingTask, make_editing
 from diffusion_core.eval.sandbox import run_program
@@ -105,18 +103,8 @@ def main() -> None:
     parser.add_argument("--reference", action="store_true")
     parser.add_argument("--out", required=True, type=Path)
     args = parser.parse_args()
-    device = torch.device("cpu")
-    precision = choose_precision(EngineConfig(dtype=args.dtype), device)
-    checkpoint = load_checkpoint(
-        args.model,
-        dtype=precision.dtype,
-        device=device,
-        tuning=args.tuning,
-        serve=True,
-        quantize=precision.has_int8_weights,
-    )
-    model = assemble(checkpoint, EngineConfig())
-    reference = load_reference_of(args.model, precision.dtype) if args.reference else None
+    model = load_model(args.model, args.dtype, tuning=args.tuning)
+    reference = load_reference_of(args.model, model.denoiser.model.dtype) if args.reference else None
     benchmark = make_editing(read_dataset(args.data), EditingOptions(), args.limit, args.seed)
     done = {json.loads(line)["task_id"] for line in args.out.open()} if args.out.exists() else set()
     with args.out.open("a", encoding="utf-8") as out:
