@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffusion_core.pictures import ChartError, save_picture
 from lsp_server.stats.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_REASONS = 10
-
-
-class ChartError(Exception):
-    """No picture was made; the message says what to do."""
 
 
 def draw_charts(report: Report, path: Path) -> None:
@@ -39,17 +34,7 @@ def draw_charts(report: Report, path: Path) -> None:
     _draw_latencies(axes[0][1], report)
     _draw_reasons(axes[1][0], report)
     _draw_survival(axes[1][1], report)
-    try:
-        handle, name = tempfile.mkstemp(suffix=".png", dir=path.parent)
-        os.close(handle)
-        try:
-            figure.savefig(name, dpi=110)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ChartError(f"--plot {path}: {error.strerror}") from None
+    save_picture(figure, path)
 
 
 def _draw_days(axes: Axes, report: Report) -> None:

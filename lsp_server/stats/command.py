@@ -40,7 +40,8 @@ def stats(
         open_console().print(f"error: {error}", style="red", markup=False)
         raise typer.Exit(1) from None
     if plot is not None:
-        from lsp_server.stats.charts import ChartError, draw_charts
+        from diffusion_core.pictures import ChartError
+        from lsp_server.stats.charts import draw_charts
 
         try:
             draw_charts(report, plot)

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from diffusion_core.errors import UnmaskError
+from diffusion_core.pictures import ChartError, save_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-
-class ChartError(UnmaskError):
-    """No picture can be made; the message says what to do."""
-
-    code: ClassVar[str] = "chart"
 
 
 def check_chart(path: Path) -> None:
@@ -54,17 +46,7 @@ def draw_chart(summary: Mapping[str, Any], path: Path) -> None:
     draw(summary, left, right)
     machine = summary["machine"]
     figure.suptitle(f"{summary['model']} · {summary['device']} {summary['dtype']} · {machine['cpu']}", fontsize=10)
-    try:
-        handle, name = tempfile.mkstemp(suffix=".png", dir=path.parent)
-        os.close(handle)
-        try:
-            figure.savefig(name, dpi=110)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ChartError(f"--plot {path}: {error.strerror}") from None
+    save_picture(figure, path)
 
 
 def _draw_decode(summary: Mapping[str, Any], left: Axes, right: Axes) -> None:
