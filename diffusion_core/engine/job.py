@@ -180,7 +180,7 @@ class Job:
             return (LineRule(),)
         rules: list[StopRule] = [SuffixRule(request.suffix, starts_line=request.prefix[-1:] in ("", "\n"))]
         if request.stop_at_scope and request.language in INDENTED_LANGUAGES:
-            rules.append(ScopeRule(request.prefix))
+            rules.append(ScopeRule(request.prefix, request.suffix, has_clauses=request.language != "yaml"))
         elif request.stop_at_scope and request.language in BRACE_LANGUAGES:
             rules.append(BraceScopeRule(request.prefix))
         return tuple(rules)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from diffusion_core.requests import FinishReason
+from diffusion_core.scope import IndentedScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,34 +82,18 @@ class SuffixRule:
 
 
 class ScopeRule:
-    """Languages of significant indentation: stop before a line that leaves the scope of the cursor.
+    """Languages of significant indentation: stop before the first line that leaves the cursor's place."""
 
-    Inside a block that is a line indented less than the cursor's. On the line of a definition it is the next line
-    that is indented no deeper than the definition itself: its body ends there.
-    """
-
-    _DEFINITIONS = ("def ", "async def ", "class ")
-
-    def __init__(self, prefix: str) -> None:
-        line = prefix[prefix.rfind("\n") + 1 :]
-        body = line.lstrip()
-        # The least indentation that is still inside.
-        self._least = len(line) - len(body) + (1 if body.startswith(self._DEFINITIONS) else 0)
+    def __init__(self, prefix: str, suffix: str = "", *, has_clauses: bool = True) -> None:
+        self._scope = IndentedScope(prefix, suffix, has_clauses=has_clauses)
 
     def check(self, text: str, num_new: int) -> Stop | None:
-        """Stop before the first line that leaves the scope; its first character decides."""
-        if self._least == 0 or not num_new:
+        """Stop before the first line outside; its first character decides."""
+        if not num_new:
             return None
-        start = max(text.rfind("\n", 0, len(text) - num_new), 0)
-        while (start := text.find("\n", start)) >= 0:
-            start += 1
-            end = text.find("\n", start)
-            line = text[start : end if end >= 0 else len(text)]
-            body = line.lstrip(" \t")
-            # A closing bracket ends a header or a literal that was broken over lines, not a scope.
-            if body.strip() and body[0] not in ")]}" and len(line) - len(body) < self._least:
-                return Stop(start, FinishReason.SCOPE)
-        return None
+        lines = text.split("\n")
+        outside = self._scope.first_outside(lines)
+        return None if outside is None else Stop(sum(len(line) + 1 for line in lines[:outside]), FinishReason.SCOPE)
 
 
 class BraceScopeRule:

@@ -1,13 +1,15 @@
-"""An answer ends where the block ends that it began in."""
+"""An answer ends where the place ends that it was written for: by depth, by syntax or by brackets."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from diffusion_core.scope import IndentedScope
 from lsp_server.brackets import balance_of
 from lsp_server.postprocess.closers import replace_closers
 from lsp_server.postprocess.proposal import Place, Proposal, Syntax
+from lsp_server.snapshot import Point
 from lsp_server.syntax.definitions import is_definition
 from lsp_server.syntax.indentation import begins_definition, closes_block, indent_of
 from lsp_server.syntax.tree import SyntaxTree, ancestors
@@ -15,6 +17,7 @@ from lsp_server.syntax.tree import SyntaxTree, ancestors
 if TYPE_CHECKING:
     from tree_sitter import Node
 
+_OPENERS = frozenset("([{")
 _AFTER_BRACE = ")]};,"
 
 
@@ -24,13 +27,38 @@ def stop_at_scope(proposal: Proposal, place: Place) -> Proposal:
     if place.single_line or "\n" not in text:
         return proposal
     end = None
-    if place.syntax is not None:
+    if place.syntax is not None and not place.syntax.tree.kinds.has_braces:
+        end = _end_by_depth(proposal, place, place.syntax)
+    elif place.syntax is not None:
         num_replaced = replace_closers(proposal, place).num_replaced
         end = _end_by_syntax(replace(proposal, num_replaced=num_replaced), place.syntax)
     if end is None:
-        has_braces = place.syntax is not None and place.syntax.tree.kinds.has_braces
-        end = _end_by_brackets(text) if has_braces else _end_by_indentation(text, place.head)
+        end = _end_by_brackets(text) if place.syntax is not None else _end_by_indentation(text, place.head)
     return replace(proposal, text=text[:end].rstrip("\n") if text[end:].strip() else text)
+
+
+def _end_by_depth(proposal: Proposal, place: Place, syntax: Syntax) -> int:
+    """Length of the text up to the first line that leaves the cursor's place, where depth means nesting."""
+    prefix = "\n".join((*syntax.tree.lines[: syntax.point.line], place.head))
+    suffix = "\n".join((place.rest, *syntax.tree.lines[syntax.point.line + 1 :]))
+    lines = proposal.text.split("\n")
+    num_replaced = replace_closers(proposal, place).num_replaced
+    tree = syntax.with_text(proposal.text, num_replaced)
+    first = syntax.point.line
+    continued = {i for i in range(1, len(lines)) if _is_continued(tree, Point(first + i, 0))}
+    outside = IndentedScope(prefix, suffix).first_outside(lines, continued)
+    return len("\n".join(lines[:outside]))
+
+
+def _is_continued(tree: SyntaxTree, point: Point) -> bool:
+    """Whether a line begins inside a string or a bracket."""
+    start = tree.byte_at(point)
+    for node in ancestors(tree.root.descendant_for_byte_range(start, start)):
+        is_inside = node.start_byte < start < node.end_byte
+        opens = node.type in tree.kinds.strings or (node.children and node.children[0].type in _OPENERS)
+        if is_inside and opens and not node.has_error:
+            return True
+    return False
 
 
 def _end_by_syntax(proposal: Proposal, syntax: Syntax) -> int | None:
@@ -46,8 +74,6 @@ def _end_by_syntax(proposal: Proposal, syntax: Syntax) -> int | None:
     if scope.end_byte >= end:
         return len(proposal.text)
     inside = tree.source[start : scope.end_byte].decode(errors="replace")
-    if not tree.kinds.has_braces:
-        return len(inside)
     last = scope
     while last.children:
         last = last.children[-1]
@@ -61,9 +87,7 @@ def _scope_at(tree: SyntaxTree, start: int) -> Node | None:
     for node in ancestors(tree.root.descendant_for_byte_range(start, start)):
         if node.parent is None:
             return None
-        # A body without braces begins with its first statement, which may be the answer itself.
-        begins_here = node.start_byte == start and not tree.kinds.has_braces and node.type in tree.kinds.bodies
-        if node.start_byte < start or begins_here:
+        if node.start_byte < start:
             is_block = node.type in tree.kinds.bodies and node.end_byte > start
             if is_block or is_definition(tree, node):
                 return node

@@ -1,13 +1,13 @@
-"""pass@1 of whole-line infilling through a real language server, against the engine's bare answer to the same prompt.
+"""pass@1 of infilling through a real language server, against the engine's bare answer to the same prompt.
 
     python -m bench.infilling_through_lsp --data FILE.jsonl.gz --limit 20 --out OUT.json
 
-Each hole becomes a document with an empty line at the hole, opened by an editor that asks for ghost text and accepts
-it. The bare answer is the engine's text for the very prefix and suffix that the language server would send, of
-single-line files its first line only, of others without the engine's scope rule. So the two differ by the language
-server alone: its window, its gate, its filters and its stop at the end of the scope. What they make worse or better is
-listed item by item. Both use one local engine with the default model; nothing is trained or cached between the two
-beyond the engine's prefix cache, which changes no text.
+Each hole of whole lines becomes a document with an empty line at the hole, any other one with the cursor inside its
+line; an editor opens it, asks for ghost text and accepts it. The bare answer is the engine's text for the very prefix
+and suffix that the language server would send, of single-line files its first line only, of others without the
+engine's scope rule. So the two differ by the language server alone: its window, its gate, its filters and its stop at
+the end of the scope. What they make worse or better is listed item by item. Both use one local engine with the default
+model; nothing is trained or cached between the two beyond the engine's prefix cache, which changes no text.
 """
 
 from __future__ import annotations
@@ -39,16 +39,21 @@ SETTINGS: dict[str, Any] = {"deadlineMs": 120_000, "warmAhead": False, "alternat
 async def bare_answer(client: EngineClient, task: InfillingTask) -> str:
     """The document with the engine's text."""
     request = CompletionRequest(
-        prefix=task.prompt, suffix="\n" + task.suffix, language="python", single_line=task.single_line,
+        prefix=task.prompt, suffix=rest_of(task), language="python", single_line=task.single_line,
         stop_at_scope=task.single_line, path="hole.py",
     )  # fmt: skip
-    return f"{task.prompt}{(await client.complete(request)).text}\n{task.suffix}"
+    return f"{task.prompt}{(await client.complete(request)).text}{rest_of(task)}"
+
+
+def rest_of(task: InfillingTask) -> str:
+    """What stands behind the cursor."""
+    return ("\n" if task.whole_lines else "") + task.suffix
 
 
 async def accepted_answer(editor: EditorClient, task: InfillingTask, number: int) -> str:
     """The document after its ghost text was accepted; as it is if there is none."""
     uri = f"file:///bench/{number}/hole.py"
-    editor.open(f"{task.prompt}\n{task.suffix}", uri=uri)
+    editor.open(task.prompt + rest_of(task), uri=uri)
     items = await editor.inline(task.prompt.count("\n"), len(task.prompt.rsplit("\n", 1)[-1]), uri=uri, invoked=True)
     if items:
         editor.buffers[uri].apply([{"range": items[0]["range"], "newText": items[0]["insertText"]}])
@@ -66,8 +71,6 @@ async def measure(data: Path, limit: int | None, seed: int) -> dict[str, Any]:
     """Both answers to each hole, and what became of them."""
     benchmark = make_infilling(read_dataset(data), InfillingOptions(), limit, seed)
     tasks = [task for task in benchmark.tasks if isinstance(task, InfillingTask)]
-    if not all(task.whole_lines for task in tasks):
-        raise SystemExit(f"{data.name}: the holes are not whole lines")
     multi_line = "never" if tasks[0].single_line else "always"
     client = connect(ClientConfig())
     items: list[dict[str, Any]] = []
