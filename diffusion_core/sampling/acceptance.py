@@ -9,25 +9,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from diffusion_core.sampling.drafts import MAX_NGRAM, Draft
+from diffusion_core.sampling.drafts import MAX_NGRAM, OUTLOOK, Draft
 
 # A new observation's share of the mean, once there are enough of them.
 _LEAST_SHARE = 0.03
 # What is expected of slots before anything was seen, and how many observations that counts for.
 _SLOTS_PRIOR = 0.6
+_OUTLOOK_PRIOR = 1.5
 _PRIOR_COUNT = 4
 
 
 @dataclass(frozen=True, slots=True)
 class DraftKind:
-    """``support``: tokens of evidence of a free draft, 0 for a drafter's slots; ``agrees``: both begin alike."""
+    """``support``: tokens of evidence of a free draft, 0 for a drafter's slots; ``agrees``: both begin alike.
+
+    ``is_outlook``: what the prompt's forward promises.
+    """
 
     support: int
     agrees: bool
+    is_outlook: bool = False
 
     @property
     def prior(self) -> float:
         """Accepted tokens to expect before any were seen: a match of n tokens goes on for about n more."""
+        if self.is_outlook:
+            return _OUTLOOK_PRIOR
         prior = _SLOTS_PRIOR if self.support == 0 else 0.5 * self.support
         return prior + (0.5 if self.agrees else 0.0)
 
@@ -53,7 +60,7 @@ def kinds_of(slots: Sequence[int], free: Draft) -> tuple[DraftKind, DraftKind]:
     """The kinds of a drafter's guess and of a free draft for the same place."""
     agrees = bool(slots) and bool(free.tokens) and slots[0] == free.tokens[0]
     support = min(max(int(free.support), 1), MAX_NGRAM)
-    return DraftKind(0, agrees), DraftKind(support, agrees)
+    return DraftKind(0, agrees), DraftKind(support, agrees, free.source == OUTLOOK)
 
 
 def count_agreeing(draft: Sequence[int], text: Sequence[int]) -> int:

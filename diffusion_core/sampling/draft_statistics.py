@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from diffusion_core.sampling.acceptance import count_agreeing
-from diffusion_core.sampling.drafts import Draft
+from diffusion_core.sampling.drafts import OUTLOOK, Draft
 
 MAX_OFFSETS = 64
 SLOTS = "slots"  # the source of a drafter's guesses
@@ -44,7 +44,9 @@ class DraftKind:
         After t agreeing tokens (evidence, and the draft up to there) about one in t + 2 continuations departs where an
         earlier n-gram is repeated, counted over Python's standard library; a text that is being edited holds longer.
         """
-        if self.source == SLOTS:
+        if self.source == OUTLOOK and offset == 0:
+            chance = 0.98
+        elif self.source in (SLOTS, OUTLOOK):
             chance = max(0.55 - 0.05 * offset, 0.2)
         else:
             tokens = _EVIDENCE[self.evidence] + offset

@@ -15,6 +15,10 @@ import numpy.typing as npt
 Tokens = npt.NDArray[np.int64]
 
 MAX_NGRAM = 8
+# What the prompt's own forward promises of the answer's beginning: its first token is nearly sure. Fixed rules weigh it
+# like a match of so many tokens.
+OUTLOOK = "outlook"
+OUTLOOK_SUPPORT = 3.5
 
 
 @dataclass(frozen=True, slots=True)

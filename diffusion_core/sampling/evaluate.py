@@ -44,6 +44,11 @@ class Denoiser:
         return self.contract.mask_token_id
 
     @property
+    def has_slots(self) -> bool:
+        """Whether mask slots can ride in the model's own forwards."""
+        return self.mask_id is not None and self.draft_head is None
+
+    @property
     def max_round_rows(self) -> int | None:
         """Rows that a decoding round should not exceed; None: any number."""
         return None if self.captured is None else self.captured.max_rows

@@ -9,7 +9,7 @@ import torch
 
 from diffusion_core.model.config import AttentionPattern
 from diffusion_core.model.kv_cache import KVCache
-from diffusion_core.model.masks import block_causal
+from diffusion_core.model.masks import block_causal, causal_context
 from diffusion_core.sampling.evaluate import PREFILL_ROWS, Denoiser
 
 
@@ -62,6 +62,8 @@ class DecodingSequence:
     num_prompt: int = 0
     num_forwards: int = 0
     num_head_calls: int = 0
+    # Hidden states [1 + B, D] that guess the first tokens behind the prompt; see :meth:`prefill`.
+    outlook: torch.Tensor | None = None
 
     @property
     def pending(self) -> list[int]:
@@ -101,7 +103,11 @@ class DecodingSequence:
         self.cache.base.commit(num_rows)
 
     def prefill(self) -> Iterator[int]:
-        """Compute the prompt's keys and values but for the last token; yields after each forward its rows."""
+        """Compute the prompt's keys and values but for the last token; yields after each forward its rows.
+
+        The last of these forwards looks ahead (:attr:`outlook`): the prompt's last token and a block of slots ride
+        along, uncommitted. Whoever decodes gets the same rows, so that what is committed does not depend on it.
+        """
         contract = self.denoiser.contract
         target = len(self.tokens) - 1
         step = PREFILL_ROWS
@@ -113,13 +119,35 @@ class DecodingSequence:
         elif contract.attention is AttentionPattern.BIDIRECTIONAL:
             target = 0
         forwards = self.num_forwards
+        looks_ahead = contract.attention is AttentionPattern.CAUSAL_CONTEXT
         while self.cache.length < target:
             start = self.cache.length
             end = min(target, start + step)
-            visible = None
-            if contract.attention is AttentionPattern.BLOCK_CAUSAL:
-                visible = block_causal(torch.arange(start, end), contract.block_size)
-            _, tapped = self.forward(self.tokens[start:end], num_clean=end - start, visible=visible)
+            if looks_ahead and end == target:
+                tapped = self._look_ahead(start, end)
+            else:
+                visible = None
+                if contract.attention is AttentionPattern.BLOCK_CAUSAL:
+                    visible = block_causal(torch.arange(start, end), contract.block_size)
+                _, tapped = self.forward(self.tokens[start:end], num_clean=end - start, visible=visible)
             self.keep(end - start, tapped)
             self.num_forwards = forwards  # the prompt is not part of the NFE
             yield end - start
+
+    def _look_ahead(self, start: int, end: int) -> list[torch.Tensor] | None:
+        """The forward of ``tokens[start:end]``, the token behind them, and slots that see all of these."""
+        denoiser, num_clean = self.denoiser, end + 1 - start
+        size = max(denoiser.contract.block_size, 1) if denoiser.has_slots else 0
+        rows = self.tokens[start : end + 1]
+        if not size:
+            hidden, tapped = self.forward(rows, num_clean=end - start)
+        else:
+            assert denoiser.mask_id is not None
+            hidden, tapped = self.forward(
+                rows + [denoiser.mask_id] * size,
+                num_clean=end - start,
+                visible=causal_context(num_clean, (size,), (num_clean,)),
+                first_slot=num_clean,
+            )
+        self.outlook = hidden[num_clean - 1 :]
+        return tapped

@@ -16,7 +16,7 @@ import torch
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 from diffusion_core.model.masks import causal_context
 from diffusion_core.sampling.draft_statistics import DraftStatistics
-from diffusion_core.sampling.drafts import Draft, DraftSource
+from diffusion_core.sampling.drafts import OUTLOOK, OUTLOOK_SUPPORT, Draft, DraftSource
 from diffusion_core.sampling.logits import TokenChooser
 from diffusion_core.sampling.policy import Step
 from diffusion_core.sampling.rounds import Round, RoundPlanner, Situation
@@ -64,6 +64,9 @@ class VerifiedPolicy:
     def step(self, sequence: DecodingSequence) -> Step:
         """One round, in one forward."""
         slots, self._slot_draft = self._slot_draft, []
+        if sequence.outlook is not None:
+            self._free = [*self._ask_sources(), self._read_outlook(sequence, sequence.outlook)]
+            sequence.outlook = None
         situation = self._situation(sequence, slots)
         chosen = self._planner.choose(situation)
         begin = time.perf_counter()
@@ -79,18 +82,28 @@ class VerifiedPolicy:
     def _situation(self, sequence: DecodingSequence, slots: list[int]) -> Situation:
         denoiser = sequence.denoiser
         if self._free is None:
-            drafts = [source.propose(self._planner.draft_limit) for source in self._sources]
-            self._free = [draft for draft in drafts if draft.tokens]
+            self._free = self._ask_sources()
         has_head = denoiser.draft_head is not None
         return Situation(
             slots=slots,
             free=self._free,
             num_pending=len(sequence.pending),
             num_keys=sequence.cache.length,
-            has_slots=self._use_slots and denoiser.mask_id is not None and not has_head,
+            has_slots=self._use_slots and denoiser.has_slots,
             has_head=self._use_slots and has_head,
             max_rows=min(denoiser.max_round_rows or MAX_DECODE_ROWS, MAX_DECODE_ROWS),
         )
+
+    def _ask_sources(self) -> list[Draft]:
+        drafts = [source.propose(self._planner.draft_limit) for source in self._sources]
+        return [draft for draft in drafts if draft.tokens]
+
+    def _read_outlook(self, sequence: DecodingSequence, outlook: torch.Tensor) -> Draft:
+        """What the end of the prompt's own forward promises: its last row, and the slots behind it."""
+        n = len(sequence.tokens)
+        rows = outlook if self._use_slots else outlook[:1]
+        tokens = self._chooser.choose(sequence.denoiser.logits(rows), range(n, n + len(rows)))
+        return Draft(tokens, OUTLOOK_SUPPORT, OUTLOOK)
 
     def _run(self, sequence: DecodingSequence, chosen: Round) -> list[int]:
         """Evaluate a round and commit what it accepts; leaves the next draft where slots rode behind that."""

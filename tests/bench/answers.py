@@ -31,6 +31,8 @@ from diffusion_core.sampling.stop import FenceRule, LineRule, StopRule, SuffixRu
 
 Task = InfillingTask | EditingTask
 
+NUM_LEFT = 8  # tokens at the end of a prompt that are computed each time
+
 
 @dataclass(frozen=True)
 class Item:
@@ -108,7 +110,7 @@ def decode(
     max_tokens: int,
     rounds: RoundModel | None = None,
 ) -> dict[str, Any]:
-    """One answer: text, tokens, forwards, and the seconds after the first forward, which pays for the prefill."""
+    """One answer: text, tokens, forwards behind the prompt, and their seconds."""
     cache, _ = model.prefix_cache.take(item.prompt, max_tokens)
     sequence = DecodingSequence(model.denoiser, list(item.prompt), cache, num_prompt=len(item.prompt))
     task = DecodingTask(
@@ -117,11 +119,13 @@ def decode(
     )  # fmt: skip
     sources = item.sources() if use_free else []
     decoder = BlockDecoder(model.denoiser, model.tokenizer, sequence, task, sources, rounds=rounds)
-    started = None
+    started = time.perf_counter()
     for progress in decoder.run():
-        if not progress.num_prefilled and started is None:
+        if progress.num_prefilled:
             started = time.perf_counter()
-    seconds = time.perf_counter() - (started or time.perf_counter())
+    seconds = time.perf_counter() - started
+    # The next way to decode the item begins like a request after a key stroke: with the end of the prompt to compute.
+    cache.crop(min(cache.length, max(0, len(item.prompt) - NUM_LEFT)))
     model.prefix_cache.give(sequence.tokens, cache)
     return {
         "task_id": item.task.task_id, "text": decoder.answer.text, "tokens": decoder.answer.num_tokens,

@@ -4,7 +4,8 @@
 
 Every item (infilling or edits, by the file's fields) is decoded with `verified` once for each set of sources, so that
 the figures compare on the same items; the texts must be equal, and the run says where they are not. ``base`` is one
-token a forward. ``--shape`` is where a gated adapter's slots ride; a draft head needs none.
+token a forward. Forwards of the prompt are counted in no column; the last of them looks ahead, with slots where there
+are any. ``--shape`` is where a gated adapter's slots ride; a draft head needs none.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from diffusion_core.requests import DecodingParams, Policy
 from diffusion_core.sampling.costed_rounds import RoundModel
 from diffusion_core.sampling.rounds import RoundShape
 
-# name -> (whether the drafter's slots are used, whether free sources are)
+# name -> (whether the drafter's slots are used, whether free sources are); the first is decoded one by one
 VARIANTS = {"base": (False, False), "slots": (True, False), "free": (False, True), "all": (True, True)}
 
 
@@ -42,7 +43,8 @@ def main() -> None:
         verdicts: dict[str, bool] = {}  # the same text is run once
         for name in args.variants:
             use_slots, use_free = VARIANTS[name]
-            params = DecodingParams(policy=Policy.VERIFIED, use_mask_drafts=use_slots, block_size=args.block_size)
+            policy = Policy.AUTOREGRESSIVE if name == "base" else Policy.VERIFIED
+            params = DecodingParams(policy=policy, use_mask_drafts=use_slots, block_size=args.block_size)
             shape = RoundShape(args.shape)
             row = decode(
                 model, item, params, use_free=use_free, shape=shape, max_tokens=args.max_tokens,

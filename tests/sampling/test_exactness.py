@@ -103,10 +103,32 @@ def test_good_drafts_save_forwards_and_bad_ones_cost_none() -> None:
         kind: decode(denoiser, prompt, Policy.VERIFIED, sources=sources_for(kind, prompt, expected.answer)).num_forwards
         for kind in ("none", "noise", "truth", "edited")
     }
-    assert counts["none"] == NUM_TOKENS
+    assert counts["none"] == NUM_TOKENS - 1, "the prompt's own forward promises the first token"
     assert counts["noise"] <= NUM_TOKENS
     assert counts["truth"] <= 3
     assert counts["edited"] <= 8
+
+
+def test_a_prompt_without_a_forward_of_its_own_promises_nothing() -> None:
+    denoiser = tiny_denoiser(drafter=DrafterKind.GATED_ADAPTER)
+    found = decode(denoiser, [7], Policy.VERIFIED, use_mask_drafts=False)
+    assert answer(found) == answer(decode(denoiser, [7], Policy.AUTOREGRESSIVE))
+    assert found.num_forwards == NUM_TOKENS
+
+
+@pytest.mark.parametrize("drafter", [None, DrafterKind.GATED_ADAPTER, DrafterKind.DRAFT_HEAD])
+@pytest.mark.parametrize("length", [2, 5, 257, 300])
+def test_what_rides_at_the_end_of_the_prompt_is_not_kept(drafter: DrafterKind | None, length: int) -> None:
+    denoiser = tiny_denoiser(drafter=drafter)
+    prompt = (prompt_of(2) * 30)[:length]
+    sequence = DecodingSequence(denoiser, prompt, SequenceCache.create(denoiser, length + 8), num_prompt=length)
+    assert sum(sequence.prefill()) == sequence.cache.length == length - 1
+    assert sequence.num_forwards == 0
+    assert sequence.outlook is not None
+    # Its first row is the prompt's last token: what a forward of its own would make of it.
+    hidden, _ = sequence.forward(prompt[-1:], num_clean=1)
+    torch.testing.assert_close(sequence.outlook[:1], hidden, atol=1e-5, rtol=1e-5)
+    assert len(sequence.outlook) == 1 + (denoiser.contract.block_size if denoiser.has_slots else 0)
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
