@@ -3,7 +3,7 @@
     python -m bench.gpu --data HumanEval.dev.jsonl.gz --seconds 400 --out OUT.json      # from tests/, or it on the path
     python -m bench.gpu --tiny --device cpu --seconds 60 --out OUT.json                 # the same without a GPU
 
-Parts, in this order: bandwidth of a copy; milliseconds of a round over 1 to 64 rows by kind of round; whether rows
+Parts, in this order: bandwidth; milliseconds of a round over 1 to 64 rows by kind of round; whether rows
 depend on their company; single-stream tokens a second on HumanEval prompts by policy, and whether `verified` is
 `autoregressive`; a profile by kernel; total tokens a second of an engine with 1 to 128 requests at once; single matrix
 products by rows. The file is written anew after each part; what no time was left for is in ``skipped``, what failed in
@@ -42,7 +42,7 @@ from typing import Any
 
 import torch
 from bench.gpu_products import measure_products
-from bench.gpu_rounds import compare_bits, measure_copy, measure_forwards, measure_slots, profile_rounds
+from bench.gpu_rounds import compare_bits, measure_forwards, measure_slots, profile_rounds
 from bench.gpu_texts import compare_texts, measure_crowds, measure_streams
 from helpers.tiny_models import save_tiny_checkpoint
 
@@ -51,6 +51,7 @@ from diffusion_core.checkpoints.packaged import find_packaged_drafter
 from diffusion_core.config import DEFAULT_MODEL, EngineConfig
 from diffusion_core.engine.device import choose_device, choose_dtype
 from diffusion_core.engine.models import LoadedModel, assemble
+from diffusion_core.eval.bench.bandwidth import measure_bandwidth
 
 TINY_PREFIXES = [f"def f{i}(a, b):\n    " for i in range(4)]
 
@@ -114,8 +115,8 @@ def measure(report: Report, config: EngineConfig, args: argparse.Namespace) -> N
     model = assemble(checkpoint, replace(config, capture="off"))
     prefixes = read_prefixes(args.data, args.prompts)
     report.run("machine", lambda: describe(model, device))
-    copied = report.run("copy", lambda: measure_copy(device))
-    speed = copied["gb_per_s"] if copied else float("nan")
+    copied = report.run("bandwidth", lambda: measure_bandwidth(device).fields())
+    speed = copied["copy_gb_per_second"] if copied else float("nan")
     report.run("forwards", lambda: measure_forwards(model, speed, args.repeats, report.has_time))
     report.run("bits", lambda: compare_bits(model, (250, 500)))
     answers: dict[str, list[dict[str, Any]]] = {}

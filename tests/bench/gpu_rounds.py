@@ -1,4 +1,4 @@
-"""Measurements of single rounds on a device: bandwidth, time by rows, bits by company, kernels."""
+"""Measurements of single rounds on a device: time by rows, bits by company, kernels."""
 
 from __future__ import annotations
 
@@ -62,21 +62,6 @@ def random_tokens(denoiser: Denoiser, count: int, seed: int) -> list[int]:
     generator = torch.Generator().manual_seed(seed)
     found: list[int] = torch.randint(0, denoiser.model.config.vocab_size // 2, (count,), generator=generator).tolist()
     return found
-
-
-def measure_copy(device: torch.device) -> dict[str, Any]:
-    """Bandwidth of a large copy on the device, bytes read and bytes written together, GB/s."""
-    size = 2**30 if device.type == "cuda" else 2**26
-    source = torch.randint(0, 255, (size,), dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    seconds = []
-    for _ in range(12):
-        wait(device)
-        started = time.perf_counter()
-        target.copy_(source)
-        wait(device)
-        seconds.append(time.perf_counter() - started)
-    return {"bytes": size, "gb_per_s": 2 * size / median(seconds[2:]) / 1e9}
 
 
 def time_rounds(run: Callable[[], Any], device: torch.device, repeats: int) -> dict[str, float]:
