@@ -25,6 +25,7 @@ from diffusion_core.net.auth import resolve_server_token
 from diffusion_core.net.deferred import DeferredEngine, StartableEngine
 from diffusion_core.net.server import Activity, create_app
 from diffusion_core.net.state_files import EngineState, StateFiles
+from diffusion_core.threads import bound_spinning
 from diffusion_core.version import package_version
 
 if TYPE_CHECKING:
@@ -46,9 +47,7 @@ def make_engine(config: EngineConfig) -> StartableEngine:
     from diffusion_core.checkpoints.store import locate
 
     locate(config.model)
-    # Read once, when torch loads its thread pool: threads that spin while they wait make every forward ten times
-    # slower as soon as a build or a second engine wants the same cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    bound_spinning()
     from diffusion_core.engine.runner import AsyncEngine
 
     return AsyncEngine(config, costs_file=state_folder() / COSTS_FILE)

@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from bench.answers import add_arguments, decode, load, passes, read_items, summarise
 from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -15,7 +15,7 @@ import json
 import os
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from bench.answers import add_arguments, decode, load, passes, read_items, summarise
 

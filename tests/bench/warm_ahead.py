@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from diffusion_core.config import DEFAULT_MODEL, EngineConfig
 from diffusion_core.engine.runner import AsyncEngine
