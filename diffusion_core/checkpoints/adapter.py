@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DRAFTER_WEIGHTS_FILE = "drafter.safetensors"
 DRAFTER_METADATA_FILE = "drafter.json"
-TOKEN_IDS = "token_ids"  # noqa: S105 - not a password: the tensor that lists a draft head's vocabulary
+TOKEN_IDS = "token_ids"  # noqa: S105 - not a password: the tensor that lists what is drafted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ def load_drafter(folder: Path, config: ModelConfig) -> Drafter:
         elif stored.dtype not in FLOAT_TYPES:
             raise CheckpointError(f"{path}: tensor {name} has type {stored.dtype}, not one of {', '.join(FLOAT_TYPES)}")
     if isinstance(metadata, GatedAdapterMetadata):
-        found = {name: stored.shape for name, stored in header.items()}
+        found = {name: stored.shape for name, stored in header.items() if name != TOKEN_IDS}
         check_shapes(found, adapter_shapes(config, metadata.rank), lambda _: str(path))
     tensors = read_small(path)
     own = folder / DIFFUSION_CONFIG_FILE

@@ -68,7 +68,9 @@ def build_drafter(model: Transformer, drafter: Drafter | None) -> tuple[GatedAda
             model.config, rank=metadata.rank, alpha=metadata.alpha, mask_token_id=metadata.mask_token_id
         )
         adapter.load_tensors(drafter.tensors)
-        return adapter.to(model.device, model.dtype).eval().requires_grad_(False), None
+        adapter = adapter.to(model.device, model.dtype).eval().requires_grad_(False)
+        adapter.bind(model, serve=can_pack(model.device, model.dtype))
+        return adapter, None
     assert isinstance(metadata, DraftHeadMetadata)
     head = DraftHead(
         model.config,

@@ -6,11 +6,22 @@ Clean rows are the untouched base, so the base's quality is the floor and its ke
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from diffusion_core.errors import CheckpointError
 from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.tensors import copy_tensors
+
+if TYPE_CHECKING:
+    from diffusion_core.model.transformer import Transformer
+
+TOKEN_IDS = "token_ids"  # noqa: S105 - not a password: the tensor that lists what is drafted
 
 
 def adapted_layers(config: ModelConfig) -> dict[str, tuple[int, int]]:
@@ -31,15 +42,22 @@ class GatedAdapter(nn.Module):
     """Low-rank pairs (down [rank, in], up [out, rank]) by layer name, and ``mask_embedding`` [D].
 
     The delta of a layer is ``alpha / rank * up(down(x))``. ``mask_token_id`` is an id of the vocabulary, or
-    ``vocab_size`` when the base has no mask token: an id that no tokenizer gives and no logit speaks of.
+    ``vocab_size`` when the base has no mask token: an id that no tokenizer gives and no logit speaks of. ``token_ids``
+    int64 [N] are the tokens that it drafts, in their order; None: all.
     """
+
+    token_ids: torch.Tensor | None
 
     def __init__(self, config: ModelConfig, *, rank: int, alpha: float, mask_token_id: int | None = None) -> None:
         super().__init__()
         self.rank, self.alpha = rank, alpha
         self.mask_token_id = config.vocab_size if mask_token_id is None else mask_token_id
         self.mask_embedding = nn.Parameter(torch.zeros(config.hidden_size))
+        self.register_buffer("token_ids", None, persistent=False)
+        self._served: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._scores: Callable[[torch.Tensor], torch.Tensor] | None = None
         self._shapes = adapted_layers(config)
+        self._vocab_size = config.vocab_size
         # Parameter names may not contain dots; the file's names are restored in `named_tensors`.
         self._down = nn.ParameterDict()
         self._up = nn.ParameterDict()
@@ -57,6 +75,48 @@ class GatedAdapter(nn.Module):
         wide = torch.addmm(y.reshape(-1, y.shape[-1]), low, up.T, alpha=self.scale)
         return wide.view(y.shape)
 
+    def change(self, name: str, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """As :meth:`add_delta`; while serving on a CPU ``y`` itself is changed.
+
+        Kernels for tiny products in bfloat16 take longer to begin than these take in float32.
+        """
+        if not self._served:
+            return self.add_delta(name, x, y)
+        down, up = self._served[name]
+        low = x.reshape(-1, x.shape[-1]).float() @ down
+        return y.add_((low @ up).view(y.shape))
+
+    def bind(self, base: Transformer, *, serve: bool = False) -> None:
+        """Take what drafting wants of ``base``: the rows of its output head for :attr:`token_ids`.
+
+        To ``serve`` on a CPU they are packed, and the pairs are kept in float32, transposed, with their scale.
+        """
+        if self.token_ids is not None:
+            rows = base.head_weight.detach()[self.token_ids]
+            if serve:
+                from diffusion_core.model.packed import PackedMatrix
+
+                self._scores = PackedMatrix(rows).linear
+            else:
+                self._scores = partial(F.linear, weight=rows)
+        if serve:
+            for name in self._shapes:
+                down, up = self.pair(name)
+                served = (down.detach().float().T, up.detach().float().T * self.scale)
+                self._served[name] = (served[0].contiguous(), served[1].contiguous())
+
+    @property
+    def has_own_head(self) -> bool:
+        """Whether :meth:`guess` can be asked."""
+        return self._scores is not None
+
+    @torch.inference_mode()
+    def guess(self, hidden: torch.Tensor) -> list[int]:
+        """The best token of :attr:`token_ids` for each of the slots' final hidden states [R, D]."""
+        assert self._scores is not None and self.token_ids is not None, "bind() comes first"
+        tokens: list[int] = self.token_ids[self._scores(hidden).argmax(-1)].tolist()
+        return tokens
+
     @property
     def scale(self) -> float:
         """What a pair's product is multiplied with."""
@@ -73,15 +133,36 @@ class GatedAdapter(nn.Module):
         for name in self._shapes:
             tensors[f"{name}.down"] = self._down[name.replace(".", "/")].detach()
             tensors[f"{name}.up"] = self._up[name.replace(".", "/")].detach()
+        if self.token_ids is not None:
+            tensors[TOKEN_IDS] = self.token_ids
         return tensors
 
-    def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take over ``tensors``.
+    def load_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over ``tensors``; ``token_ids`` may be among them.
 
         Raises:
-            CheckpointError: a tensor is missing, unexpected or has another shape; the message names it.
+            CheckpointError: a tensor is missing, unexpected or has another shape, or a token id is outside the
+                base's vocabulary; the message names it.
         """
-        copy_tensors(self.named_tensors(), tensors, "adapter")
+        token_ids = tensors.get(TOKEN_IDS)
+        copy_tensors(
+            {name: own for name, own in self.named_tensors().items() if name != TOKEN_IDS},
+            {name: stored for name, stored in tensors.items() if name != TOKEN_IDS},
+            "adapter",
+        )
+        if token_ids is not None:
+            self.keep_to(token_ids)
+
+    def keep_to(self, token_ids: torch.Tensor) -> None:
+        """Draft only ``token_ids`` [N].
+
+        Raises:
+            CheckpointError: there is none, or one is outside the base's vocabulary.
+        """
+        most = self._vocab_size - 1
+        if token_ids.dim() != 1 or not len(token_ids) or int(token_ids.min()) < 0 or int(token_ids.max()) > most:
+            raise CheckpointError(f"adapter: token_ids must be a list of numbers from 0 to {most}")
+        self.token_ids = token_ids.to(self.mask_embedding.device, torch.long)
 
     @torch.no_grad()
     def start(self, generator: torch.Generator) -> None:

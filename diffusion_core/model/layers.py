@@ -63,9 +63,10 @@ class AdaptableLinear(nn.Module):
         if adapter is None or first_slot >= x.shape[1]:
             return y
         if first_slot == 0:
-            return adapter.add_delta(self.name, x, y)
-        changed = adapter.add_delta(self.name, x[:, first_slot:], y[:, first_slot:])
-        return torch.cat((y[:, :first_slot], changed), dim=1)
+            return adapter.change(self.name, x, y)
+        slots = y[:, first_slot:]
+        changed = adapter.change(self.name, x[:, first_slot:], slots)
+        return y if changed is slots else torch.cat((y[:, :first_slot], changed), dim=1)
 
 
 class AdaptedLinear(AdaptableLinear, nn.Linear):

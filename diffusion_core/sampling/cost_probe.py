@@ -59,9 +59,12 @@ class _Samples:
         around = self.least["around"]
         return {n: around[n] + max(0.0, ms - around[n]) * self.scale for n, ms in self.least.get(part, {}).items()}
 
-    def fit(self) -> CostTable:
+    def fit(self, *, has_own_head: bool) -> CostTable:
         body = self.whole("body")
-        extra = [(rows - 1, max(0.0, ms - body[rows])) for rows, ms in self.whole("slots").items()]
+        guess = self.least.get("guess", {})
+        extra = [
+            (rows - 1, max(0.0, ms - body[rows]) + guess.get(rows, 0.0)) for rows, ms in self.whole("slots").items()
+        ]
         longer = self.whole("keys")[_KEY_ROWS] - body[_KEY_ROWS]
         return CostTable(
             body=fit_monotone(list(body.items())),
@@ -70,6 +73,7 @@ class _Samples:
             drafter=fit_monotone(list(self.least.get("drafter", {}).items())),
             key_ms=max(0.0, longer / (_KEY_ROWS * (MANY_KEYS - NUM_KEYS))),
             num_keys=NUM_KEYS,
+            has_own_head=has_own_head,
         )
 
 
@@ -108,7 +112,7 @@ class CostProbe:
                 yield
             if is_settled:
                 break
-        self.table = samples.fit()
+        self.table = samples.fit(has_own_head=self._denoiser.guesses_apart)
 
     def time_threads(self) -> float:
         """One sample for comparing numbers of threads, in milliseconds."""
@@ -124,6 +128,10 @@ class CostProbe:
         parts.append(("keys", _KEY_ROWS, partial(self._time_layers, _KEY_ROWS, num_keys=MANY_KEYS)))
         if denoiser.adapter is not None:
             parts += [("slots", rows, partial(self._time_layers, rows, first_slot=1)) for rows in _SLOT_ROWS]
+        if denoiser.guesses_apart:
+            # Only the slots behind the accepted length are read: a block, however many rode along.
+            size = max(1, denoiser.contract.block_size)
+            parts += [("guess", rows, partial(self._time_guess, size)) for rows in _SLOT_ROWS]
         parts += [("head", rows, partial(self._time_head, rows)) for rows in sorted({*_HEAD_ROWS, *self._steps})]
         if denoiser.draft_head is not None:
             parts += [("drafter", n, partial(self._time_drafter, n)) for n in _DRAFTER_TOKENS]
@@ -163,6 +171,11 @@ class CostProbe:
         # What chooses the tokens goes over all scores once more: part of what a scored row costs.
         chooser = TokenChooser(SamplingParams(), banned=[0])
         return self._time(lambda: chooser.choose(model.logits(hidden), range(rows)))
+
+    def _time_guess(self, rows: int) -> float:
+        model = self._denoiser.model
+        hidden = torch.zeros(rows, model.config.hidden_size, dtype=model.dtype, device=model.device)
+        return self._time(lambda: self._denoiser.guess(hidden))
 
     def _time_drafter(self, num_tokens: int) -> float:
         model, head, cache = self._denoiser.model, self._denoiser.draft_head, self._cache.head

@@ -23,6 +23,7 @@ class CostTable:
     ``body``: the layers, over ``num_keys`` committed positions, by rows. ``head``: the output head, by rows scored.
     ``slots``: what mask slots cost beyond clean rows (a gated adapter's deltas), by slots. ``drafter``: one draft of a
     draft head, by its tokens. ``key_ms``: a row more per committed position beyond ``num_keys``.
+    ``has_own_head``: slots are read by a head of the drafter's, which ``slots`` includes.
 
     Raises:
         ValueError: a value is not a cost; the message names the field.
@@ -34,6 +35,7 @@ class CostTable:
     drafter: Points = ()
     key_ms: float = 0.0
     num_keys: int = 0
+    has_own_head: bool = False
 
     def __post_init__(self) -> None:
         for name in ("body", "head", "slots", "drafter"):
@@ -42,6 +44,8 @@ class CostTable:
             raise ValueError("body and head must have a point at least")
         if not _is_cost(self.key_ms) or not isinstance(self.num_keys, int) or self.num_keys < 0:
             raise ValueError("key_ms and num_keys must be numbers from 0")
+        if not isinstance(self.has_own_head, bool):
+            raise ValueError("has_own_head must be true or false")
 
     def as_plain(self) -> dict[str, Any]:
         """The table as JSON can hold it."""

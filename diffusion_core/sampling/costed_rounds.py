@@ -147,7 +147,12 @@ class CostedRounds:
 
     def observe(self, situation: Situation, chosen: Round, text: Sequence[int], ms: float | None) -> None:
         """Add to the going rate, and correct the costs by the time taken."""
-        size = chosen.size(situation.num_pending, situation.num_keys, len(text) - 1)
+        size = chosen.size(
+            situation.num_pending,
+            situation.num_keys,
+            len(text) - 1,
+            has_own_head=self._costs.table.has_own_head,
+        )
         expected = self._costs.expect(size)
         if situation.has_head and situation.slots:
             expected += self._costs.drafter[len(situation.slots)]

@@ -101,6 +101,16 @@ class Denoiser:
             tapped[:] = [x[:, :rows] for x in tapped]
         return hidden[0, :rows]  # type: ignore[no-any-return]
 
+    @property
+    def guesses_apart(self) -> bool:
+        """Whether slots are read by :meth:`GatedAdapter.guess`; captured rounds read them with everything else."""
+        return self.adapter is not None and self.adapter.has_own_head and self.captured is None
+
+    def guess(self, hidden: torch.Tensor) -> list[int]:
+        """Tokens of slots by their hidden states [R, D], by the drafter's own small head."""
+        assert self.adapter is not None
+        return self.adapter.guess(hidden)
+
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Scores [R, V], float32, of hidden states [R, D]."""

@@ -75,9 +75,11 @@ def with_slots(terms: Terms, alone: Choice, reach: Sequence[float], size: int, w
     for count, n in enumerate(order, start=1):
         leaves += chances[n]
         slots = count * size
-        together = costs.head[min(length + 1 + slots, MAX_DECODE_ROWS)] - costs.head[length + 1]
-        apart = leaves * costs.head[size]
         more = costs.body[rows + slots] - costs.body[rows] + costs.slots[slots] + slots * terms.row_ms
+        together, apart = 1.0, 0.0
+        if not costs.table.has_own_head:
+            together = costs.head[min(length + 1 + slots, MAX_DECODE_ROWS)] - costs.head[length + 1]
+            apart = leaves * costs.head[size]
         more += min(together, apart)
         value = alone.value + leaves * worth - rate * more
         if value > best.value:

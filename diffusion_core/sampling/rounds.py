@@ -41,11 +41,13 @@ class Round:
     block_size: int = 0
     scores_slots: bool = False
 
-    def size(self, num_pending: int, num_keys: int, num_accepted: int) -> RoundSize:
-        """What it evaluates when ``num_accepted`` tokens are accepted."""
+    def size(self, num_pending: int, num_keys: int, num_accepted: int, *, has_own_head: bool = False) -> RoundSize:
+        """What it evaluates when ``num_accepted`` tokens are accepted; slots may be read by a head of their own."""
         slots = len(self.groups) * self.block_size
         scored: tuple[int, ...] = (len(self.draft) + 1,)
-        if self.scores_slots:
+        if has_own_head:
+            pass
+        elif self.scores_slots:
             scored = (len(self.draft) + 1 + slots,)
         elif num_accepted in self.groups:
             scored = (len(self.draft) + 1, self.block_size)

@@ -101,9 +101,15 @@ class VerifiedPolicy:
     def _read_outlook(self, sequence: DecodingSequence, outlook: torch.Tensor) -> Draft:
         """What the end of the prompt's own forward promises: its last row, and the slots behind it."""
         n = len(sequence.tokens)
-        rows = outlook if self._use_slots else outlook[:1]
+        rows = outlook if self._use_slots and not self._guesses_apart(sequence) else outlook[:1]
         tokens = self._chooser.choose(sequence.denoiser.logits(rows), range(n, n + len(rows)))
+        if self._use_slots and len(rows) < len(outlook):
+            tokens += sequence.denoiser.guess(outlook[1:])
         return Draft(tokens, OUTLOOK_SUPPORT, OUTLOOK)
+
+    def _guesses_apart(self, sequence: DecodingSequence) -> bool:
+        """Whether the drafter's own head reads slots: what is drawn by chance is drawn from all tokens."""
+        return self._chooser.is_plain and sequence.denoiser.guesses_apart
 
     def _run(self, sequence: DecodingSequence, chosen: Round) -> list[int]:
         """Evaluate a round and commit what it accepts; leaves the next draft where slots rode behind that."""
@@ -113,7 +119,9 @@ class VerifiedPolicy:
         # The device of captured rounds is waited for: where no row needs noise of its own, slots are read together with
         # the verdict, in one wait.
         reads_all = bool(chosen.groups) and self._chooser.is_plain and sequence.denoiser.captured is not None
-        last = len(hidden) if chosen.scores_slots or reads_all else num_clean
+        guesses_apart = self._guesses_apart(sequence)
+        scores_slots = chosen.scores_slots and not guesses_apart
+        last = len(hidden) if scores_slots or reads_all else num_clean
         logits = sequence.denoiser.logits(hidden[first:last])
         num_read = len(logits) if reads_all else len(draft) + 1
         tokens = self._chooser.choose(logits[:num_read], range(n, n + num_read))
@@ -130,8 +138,11 @@ class VerifiedPolicy:
             if reads_all:
                 self._slot_draft = tokens[len(draft) + 1 :][start : start + size]
                 return text
+            if guesses_apart:
+                self._slot_draft = sequence.denoiser.guess(hidden[num_clean:][start : start + size])
+                return text
             behind = logits[len(draft) + 1 :][start : start + size]
-            if not chosen.scores_slots:
+            if not scores_slots:
                 behind = sequence.denoiser.logits(hidden[num_clean:][start : start + size])
             end = len(sequence.tokens)
             self._slot_draft = self._chooser.choose(behind, range(end, end + size))

@@ -68,6 +68,8 @@ def build(config: TrainConfig, device: torch.device) -> tuple[nn.Module, Objecti
     loaders = make_loaders(config, checkpoint)
     adapter = make_adapter(config, base)
     token_ids = drafted_vocabulary(config, checkpoint, loaders[0])
+    if len(token_ids) < base.config.vocab_size:
+        adapter.keep_to(token_ids)
     objective = DrafterObjective(config, base, token_ids, GatedForward(base), loaders)
 
     def save(folder: Path) -> None:
