@@ -131,6 +131,23 @@ def test_what_rides_at_the_end_of_the_prompt_is_not_kept(drafter: DrafterKind | 
     assert len(sequence.outlook) == 1 + (denoiser.contract.block_size if denoiser.has_slots else 0)
 
 
+@pytest.mark.parametrize("shape", list(RoundShape))
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_a_head_of_the_drafters_own_changes_no_text(shape: RoundShape, temperature: float) -> None:
+    denoiser = tiny_denoiser(drafter=DrafterKind.GATED_ADAPTER)
+    assert denoiser.adapter is not None
+    denoiser.adapter.keep_to(torch.arange(5, 90))
+    denoiser.adapter.bind(denoiser.model)
+    sampling = SamplingParams(temperature=temperature, seed=3)
+    for seed in range(8):
+        prompt = prompt_of(seed)
+        expected = decode(denoiser, prompt, Policy.AUTOREGRESSIVE, sampling=sampling)
+        for source in ("none", "edited"):
+            drafts = sources_for(source, prompt, expected.answer)
+            found = decode(denoiser, prompt, Policy.VERIFIED, sampling=sampling, sources=drafts, shape=shape)
+            assert answer(found) == answer(expected)
+
+
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
 @pytest.mark.parametrize("top_p", [1.0, 0.8])
 def test_sampled_text_is_the_same_under_verified(temperature: float, top_p: float) -> None:
