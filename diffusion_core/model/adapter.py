@@ -114,7 +114,7 @@ class GatedAdapter(nn.Module):
     def guess(self, hidden: torch.Tensor) -> list[int]:
         """The best token of :attr:`token_ids` for each of the slots' final hidden states [R, D]."""
         assert self._scores is not None and self.token_ids is not None, "bind() comes first"
-        tokens: list[int] = self.token_ids[self._scores(hidden).argmax(-1)].tolist()
+        tokens: list[int] = self.token_ids[self._scores(hidden).max(-1).indices].tolist()
         return tokens
 
     @property

@@ -170,7 +170,7 @@ class CostProbe:
         hidden = torch.zeros(rows, model.config.hidden_size, dtype=model.dtype, device=model.device)
         # What chooses the tokens goes over all scores once more: part of what a scored row costs.
         chooser = TokenChooser(SamplingParams(), banned=[0])
-        return self._time(lambda: chooser.choose(model.logits(hidden), range(rows)))
+        return self._time(lambda: chooser.choose(model.scores(hidden), range(rows)))
 
     def _time_guess(self, rows: int) -> float:
         model = self._denoiser.model

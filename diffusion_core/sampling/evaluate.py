@@ -114,10 +114,15 @@ class Denoiser:
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Scores [R, V], float32, of hidden states [R, D]."""
+        return self.scores(hidden).float()
+
+    @torch.inference_mode()
+    def scores(self, hidden: torch.Tensor) -> torch.Tensor:
+        """As :meth:`logits`, in the dtype in which the head gives them: to wide rows float32 is a pass of its own."""
         rows, wanted = hidden.shape[0], MIN_ROWS
         if self.captured is not None and rows <= self.captured.max_rows:
             wanted = max(MIN_ROWS, self.captured.rows_for(rows))
         if rows >= wanted:
-            return self.model.logits(hidden)
+            return self.model.scores(hidden)
         padded = torch.cat((hidden, hidden[:1].expand(wanted - rows, -1)))
-        return self.model.scores(padded)[:rows].float()
+        return self.model.scores(padded)[:rows]

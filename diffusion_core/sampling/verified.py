@@ -34,7 +34,7 @@ class AutoregressivePolicy:
         pending = sequence.pending
         hidden, tapped = sequence.forward(pending, num_clean=len(pending))
         sequence.keep(len(pending), tapped)
-        token = self._chooser.choose(sequence.denoiser.logits(hidden[-1:]), [len(sequence.tokens)])
+        token = self._chooser.choose(sequence.denoiser.scores(hidden[-1:]), [len(sequence.tokens)])
         sequence.tokens += token
         return Step(token, [])
 
@@ -102,7 +102,7 @@ class VerifiedPolicy:
         """What the end of the prompt's own forward promises: its last row, and the slots behind it."""
         n = len(sequence.tokens)
         rows = outlook if self._use_slots and not self._guesses_apart(sequence) else outlook[:1]
-        tokens = self._chooser.choose(sequence.denoiser.logits(rows), range(n, n + len(rows)))
+        tokens = self._chooser.choose(sequence.denoiser.scores(rows), range(n, n + len(rows)))
         if self._use_slots and len(rows) < len(outlook):
             tokens += sequence.denoiser.guess(outlook[1:])
         return Draft(tokens, OUTLOOK_SUPPORT, OUTLOOK)
@@ -122,7 +122,7 @@ class VerifiedPolicy:
         guesses_apart = self._guesses_apart(sequence)
         scores_slots = chosen.scores_slots and not guesses_apart
         last = len(hidden) if scores_slots or reads_all else num_clean
-        logits = sequence.denoiser.logits(hidden[first:last])
+        logits = sequence.denoiser.scores(hidden[first:last])
         num_read = len(logits) if reads_all else len(draft) + 1
         tokens = self._chooser.choose(logits[:num_read], range(n, n + num_read))
         accepted = 0
@@ -143,7 +143,7 @@ class VerifiedPolicy:
                 return text
             behind = logits[len(draft) + 1 :][start : start + size]
             if not scores_slots:
-                behind = sequence.denoiser.logits(hidden[num_clean:][start : start + size])
+                behind = sequence.denoiser.scores(hidden[num_clean:][start : start + size])
             end = len(sequence.tokens)
             self._slot_draft = self._chooser.choose(behind, range(end, end + size))
         return text
