@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,6 +30,8 @@ from diffusion_core.eval.bench.machine import describe_machine, describe_torch
 from diffusion_core.requests import DecodingParams, Policy
 
 KINDS = ("unmask", "fast_dllm", "llama_cpp", "llama_cpp_lookup", "transformers", "transformers_lookup")
+# Between two peers: threads of the one before may spin a while before they sleep.
+PAUSE_S = 0.3
 DEFAULT_PEERS = "unmask,unmask:autoregressive,fast_dllm,llama_cpp,llama_cpp_lookup,transformers,transformers_lookup"
 
 
@@ -94,6 +97,7 @@ def ask_all(peers: list[Peer], items: list[Item], model: LoadedModel) -> Iterato
     by_name = {peer.name: peer for peer in peers}
     for turn, item in enumerate(items):
         for name in order_of_turn(list(by_name), turn):
+            time.sleep(PAUSE_S)
             answer = by_name[name].answer(item)
             # A closing line break is the engine's doing, not the model's: texts are compared without.
             text = answer.text.rstrip("\n") + "\n" if item.is_edit else answer.text

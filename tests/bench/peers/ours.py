@@ -30,6 +30,8 @@ from diffusion_core.requests import DecodingParams, Policy
 
 FAST_DLLM = DecodingParams(policy=Policy.CONFIDENCE, tau=0.9, tau_low=0.0, use_lookup=False)
 
+MEASURING_S = 60.0  # an engine with a drafter is measured in seconds
+
 
 class Engines:
     """One engine for each dtype, shared by the policies; every one without a cache of prompts."""
@@ -47,6 +49,12 @@ class Engines:
             )  # fmt: skip
             self._engines[dtype] = engine = Engine(config)
             engine.start()
+            # An idle engine measures what its forwards cost: while another peer runs that would disturb both.
+            give_up = time.monotonic() + MEASURING_S
+            while engine.health().status == "loading" or (
+                not any(report.costs for report in engine.health().decoding) and time.monotonic() < give_up
+            ):
+                time.sleep(0.05)
         return self._engines[dtype]
 
     def load(self, dtype: str) -> LoadedModel:
