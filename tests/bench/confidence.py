@@ -41,9 +41,10 @@ def draw(table: dict[str, Any], path: Path) -> None:
             axes.plot([x], [y], "s", label="verified (lossless)")
     axes.set_xlabel("tokens per forward")
     axes.set_ylabel("pass@1")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1)
+    axes.margins(x=0.1)
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="lower right")
     figure.savefig(path, dpi=120)
 
 
