@@ -34,6 +34,7 @@ _DRAFTER_TOKENS = (4, 8, 16)
 _SHARE = 8
 _FEWEST_SAMPLES, _MOST_SAMPLES = 3, 10
 _SETTLED = 0.95
+_MUST_SETTLE = ("body", "slots")
 _THREAD_ROWS = 8
 
 # What is measured: the part, its rows, and how.
@@ -108,7 +109,7 @@ class CostProbe:
             is_settled = number + 1 >= _FEWEST_SAMPLES
             for part, rows, measure in parts:
                 has_changed = samples.add(part, rows, measure())
-                is_settled = is_settled and not (has_changed and part == "body")
+                is_settled = is_settled and not (has_changed and part in _MUST_SETTLE)
                 yield
             if is_settled:
                 break

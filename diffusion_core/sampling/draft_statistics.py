@@ -25,6 +25,8 @@ _BUCKET_OF = [bisect_right(_OFFSETS, offset) - 1 for offset in range(MAX_OFFSETS
 _EVIDENCE = (0, 1, 2, 3, 4, 5, 9, 17, 33)
 # A draft departs after t agreeing tokens with a chance of about x / (t + x).
 _DEPARTURES = {"selection": 0.7, "suggestion": 1.0, "answer": 1.0}
+# How often a slot of the shipped drafter is right, of the times that those before it are.
+_SLOTS_RIGHT = 0.68
 # What a prior counts for, and how many observations a figure remembers.
 _PRIOR_WEIGHT = 4.0
 _MEMORY = 200.0
@@ -47,7 +49,7 @@ class DraftKind:
         if self.source == OUTLOOK and offset == 0:
             chance = 0.98
         elif self.source in (SLOTS, OUTLOOK):
-            chance = max(0.55 - 0.05 * offset, 0.2)
+            chance = max(_SLOTS_RIGHT - 0.02 * offset, 0.3)
         else:
             tokens = _EVIDENCE[self.evidence] + offset
             chance = tokens / (tokens + _DEPARTURES.get(self.source, 2.0))
