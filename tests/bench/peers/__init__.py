@@ -1,6 +1,6 @@
 """Unmask beside other engines on the same weights, prompts and threads, in one run.
 
-    (cd tests/bench/peers && npm ci --ignore-scripts)      # llama.cpp, prebuilt (700 MB); nothing is built
+    (cd tests/bench/peers && npm install --ignore-scripts)      # llama.cpp, prebuilt (700 MB); nothing is built
     cd tests && python -m bench.peers --data HumanEval-SingleLineInfilling.dev.jsonl.gz --items 40 --json OUT.json
     cd tests && python -m bench.peers --data CanItEdit.dev.jsonl.gz --model qwen2.5-coder-1.5b --items 12 --json OUT
 

@@ -15,7 +15,7 @@ from diffusion_core.checkpoints.store import RECEIPT_FILE, locate, read_receipt
 from diffusion_core.engine.models import LoadedModel
 
 FOLDER = Path(__file__).parent
-INSTALL = "(cd tests/bench/peers && npm ci --ignore-scripts)"
+INSTALL = "(cd tests/bench/peers && npm install --ignore-scripts)"
 
 
 class PeerProcessError(Exception):
