@@ -19,6 +19,7 @@ from diffusion_core.checkpoints.weights import Shape, check_shapes
 from diffusion_core.errors import CheckpointError
 from diffusion_core.model.config import (
     DIFFUSION_CONFIG_FILE,
+    TOKEN_IDS,
     DiffusionConfig,
     DrafterKind,
     ModelConfig,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 DRAFTER_WEIGHTS_FILE = "drafter.safetensors"
 DRAFTER_METADATA_FILE = "drafter.json"
-TOKEN_IDS = "token_ids"  # noqa: S105 - not a password: the tensor that lists what is drafted
 
 
 @dataclass(frozen=True, kw_only=True)

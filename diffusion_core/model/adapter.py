@@ -15,13 +15,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from diffusion_core.errors import CheckpointError
-from diffusion_core.model.config import ModelConfig
+from diffusion_core.model.config import TOKEN_IDS, ModelConfig
 from diffusion_core.model.tensors import copy_tensors
 
 if TYPE_CHECKING:
     from diffusion_core.model.transformer import Transformer
-
-TOKEN_IDS = "token_ids"  # noqa: S105 - not a password: the tensor that lists what is drafted
 
 
 def adapted_layers(config: ModelConfig) -> dict[str, tuple[int, int]]:

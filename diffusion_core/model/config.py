@@ -12,6 +12,7 @@ from typing import Any
 from diffusion_core.errors import CheckpointError
 
 MODEL_CONFIG_FILE = "model_config.json"
+TOKEN_IDS = "token_ids"  # noqa: S105 - not a password: a drafter's tensor that lists what it drafts
 DIFFUSION_CONFIG_FILE = "diffusion_config.json"
 
 

@@ -44,13 +44,12 @@ class Round:
     def size(self, num_pending: int, num_keys: int, num_accepted: int, *, has_own_head: bool = False) -> RoundSize:
         """What it evaluates when ``num_accepted`` tokens are accepted; slots may be read by a head of their own."""
         slots = len(self.groups) * self.block_size
-        scored: tuple[int, ...] = (len(self.draft) + 1,)
-        if has_own_head:
-            pass
-        elif self.scores_slots:
-            scored = (len(self.draft) + 1 + slots,)
-        elif num_accepted in self.groups:
-            scored = (len(self.draft) + 1, self.block_size)
+        verdict = len(self.draft) + 1
+        scored: tuple[int, ...] = (verdict,)
+        if self.scores_slots and not has_own_head:
+            scored = (verdict + slots,)
+        elif num_accepted in self.groups and not has_own_head:
+            scored = (verdict, self.block_size)
         return RoundSize(num_pending + len(self.draft), slots, scored, num_keys)
 
 

@@ -149,5 +149,6 @@ class DecodingSequence:
                 visible=causal_context(num_clean, (size,), (num_clean,)),
                 first_slot=num_clean,
             )
-        self.outlook = hidden[num_clean - 1 :]
+        # A copy: the memory of captured rounds is written again by whoever decodes next.
+        self.outlook = hidden[num_clean - 1 :].clone()
         return tapped

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_TAB = 8  # as wide as the next multiple: only the comparison of two lines counts
+from diffusion_core.scope import width_of
+
 _NAME = re.compile(
     r"\b(?P<kind>function|func|fun|fn|def|sub|proc|class|struct|interface|trait|enum|module|impl)\s+(?P<name>[\w.:]+)"
 )
@@ -18,16 +19,8 @@ _CLOSER = re.compile(r"\s*(end\b|[)\]}])")
 
 
 def indent_of(line: str) -> int:
-    """The width of a line's leading white space, in columns."""
-    width = 0
-    for character in line:
-        if character == "\t":
-            width += _TAB - width % _TAB
-        elif character == " ":
-            width += 1
-        else:
-            break
-    return width
+    """The width of a line's leading white space, in columns: only the comparison of two lines counts."""
+    return width_of(line)
 
 
 def enclosing_block(lines: Sequence[str], line: int) -> tuple[int, int, str, str] | None:
