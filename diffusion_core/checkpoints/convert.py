@@ -1,7 +1,8 @@
 """The converted copy: a foreign checkpoint in our own layout, made once and kept in the cache.
 
 Its folder's name holds the hash of the original, the dtype and the converter's version: another original, or a newer
-converter, never meets an old copy. The 8-bit form (int8_file.py) is a copy of its own.
+converter, never meets an old copy. The 8-bit and the 4-bit form (quantized_file.py) are
+copies of their own.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from diffusion_core.checkpoints.atomic import hold_lock, new_folder, remove, require_space
-from diffusion_core.checkpoints.int8_file import INT8_WEIGHTS_FILE, int8_layout, quantize_targets
-from diffusion_core.checkpoints.layout import WEIGHTS_FILE, is_own_layout, write_records
+from diffusion_core.checkpoints.families.recognise import AUTO
+from diffusion_core.checkpoints.layout import WEIGHTS_FILE, ShapeCheck, accept_any, is_own_layout, write_records
+from diffusion_core.checkpoints.quantized_file import WEIGHTS_FILES, quantize_targets, quantized_layout
 from diffusion_core.checkpoints.safetensors_file import PlannedTensor, write_streaming
 from diffusion_core.checkpoints.sources import Progress
 from diffusion_core.checkpoints.store import hash_checkpoint, lock_path
 from diffusion_core.checkpoints.weights import Target, read_target
 from diffusion_core.config import cache_folder
 from diffusion_core.errors import CheckpointError
+from diffusion_core.model.quantization import Quantization
 
 if TYPE_CHECKING:
     from diffusion_core.checkpoints.foreign import ForeignCheckpoint
@@ -31,9 +34,15 @@ CONVERTER_VERSION = 1
 logger = logging.getLogger(__name__)
 
 
-def converted_folder(sha256: str, dtype: torch.dtype, *, quantized: bool = False) -> Path:
-    """Where the converted copy of a checkpoint with that hash is or will be kept."""
-    kind = ("int8-" if quantized else "") + str(dtype).removeprefix("torch.")
+def converted_folder(
+    sha256: str, dtype: torch.dtype, *, quantize: Quantization = Quantization.NONE, family: str = ""
+) -> Path:
+    """Where the converted copy of a checkpoint with that hash is or will be kept.
+
+    ``family`` is as what it is read; "" for a file that is read as what it says.
+    """
+    parts = (family, "" if quantize is Quantization.NONE else quantize.value, str(dtype).removeprefix("torch."))
+    kind = "-".join(part for part in parts if part)
     return cache_folder() / "converted" / f"{sha256[:32]}-{kind}-{CONVERTER_VERSION}"
 
 
@@ -42,20 +51,23 @@ def ensure_converted(
     dtype: torch.dtype,
     progress: Progress,
     *,
-    quantized: bool = False,
+    quantize: Quantization = Quantization.NONE,
+    family: str = AUTO,
     expected_sha256: str | None = None,
     again: bool = False,
+    check: ShapeCheck = accept_any,
 ) -> Path:
     """The converted copy of a ``.gguf`` file or Hugging Face folder; made if it is not there.
 
     ``expected_sha256`` is what the receipt of a pull promises: it is verified before converting. ``again`` throws an
-    existing copy away. ``quantized`` is the copy with weights in 8 bits; ``dtype`` is that of the rest.
+    existing copy away. ``quantize`` is the copy with weights in that form; ``dtype`` is that of the rest. ``family``
+    names the family of a folder that does not show it. ``check`` sees the shape before anything is written.
 
     Raises:
         CheckpointError: the original is damaged or not supported, or there is no space.
     """
     sha256 = expected_sha256 or hash_checkpoint(path)
-    folder = converted_folder(sha256, dtype, quantized=quantized)
+    folder = converted_folder(sha256, dtype, quantize=quantize, family=_read_as(path, family))
     if not again and is_own_layout(folder):
         return folder
     lock = lock_path(f"convert-{folder.name}")
@@ -72,18 +84,25 @@ def ensure_converted(
         from diffusion_core.checkpoints.foreign import open_foreign
 
         logger.info("converting %s to %s once", path.name, folder.name)
-        with open_foreign(path) as foreign:
-            _write_copy(foreign, folder, dtype, progress, quantized=quantized)
+        with open_foreign(path, family) as foreign:
+            check(foreign.model_config, foreign.diffusion_config)
+            _write_copy(foreign, folder, dtype, progress, quantize)
     return folder
 
 
+def _read_as(path: Path, family: str) -> str:
+    """What marks the copy: a file that is read as what it says needs no mark."""
+    return "" if path.is_file() and family == AUTO else family
+
+
 def _write_copy(
-    foreign: ForeignCheckpoint, folder: Path, dtype: torch.dtype, progress: Progress, *, quantized: bool
+    foreign: ForeignCheckpoint, folder: Path, dtype: torch.dtype, progress: Progress, quantize: Quantization
 ) -> None:
     config, targets = foreign.model_config, foreign.targets
     layout = {target.name: PlannedTensor(dtype, target.shape) for target in targets}
-    if quantized:
-        layout = int8_layout(config, targets, dtype)
+    is_quantized = quantize is not Quantization.NONE
+    if is_quantized:
+        layout = quantized_layout(config, targets, dtype, quantize)
     total = sum(planned.num_bytes for planned in layout.values())
     require_space(folder, total)
     done = 0
@@ -100,9 +119,10 @@ def _write_copy(
             progress(done, total, "converting")
 
     def read(target: Target) -> Iterator[torch.Tensor]:
-        return read_target(foreign.source, target, torch.float32 if quantized else dtype)
+        return read_target(foreign.source, target, torch.float32 if is_quantized else dtype)
 
-    tensors = quantize_targets(config, targets, read) if quantized else ((t.name, read(t)) for t in targets)
+    plain = ((target.name, read(target)) for target in targets)
+    tensors = quantize_targets(config, targets, read, quantize) if is_quantized else plain
     with new_folder(folder) as draft:
-        write_streaming(draft / (INT8_WEIGHTS_FILE if quantized else WEIGHTS_FILE), counted(tensors), layout)
+        write_streaming(draft / WEIGHTS_FILES.get(quantize, WEIGHTS_FILE), counted(tensors), layout)
         write_records(draft, config, foreign.tokenizer, foreign.diffusion_config)

@@ -10,27 +10,22 @@ import os
 import tempfile
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, processors
 
+from diffusion_core.checkpoints.byte_level import GPT2_SPLIT, LLAMA3_SPLIT, QWEN2_SPLIT, build_byte_level
 from diffusion_core.checkpoints.gguf_file import GGUFFile
 from diffusion_core.errors import CheckpointError
 
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
-_QWEN2_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_LLAMA3_SPLIT = _QWEN2_SPLIT.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
-_GPT2_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 # How text is cut before merging, by the name in the file.
 _SPLITS = {
-    "qwen2": _QWEN2_SPLIT,
-    "deepseek-r1-qwen": _QWEN2_SPLIT,
-    "llama3": _LLAMA3_SPLIT,
-    "llama-v3": _LLAMA3_SPLIT,
-    "llama-bpe": _LLAMA3_SPLIT,
-    "smaug-bpe": _LLAMA3_SPLIT,
-    "gpt-2": _GPT2_SPLIT,
+    "qwen2": QWEN2_SPLIT,
+    "deepseek-r1-qwen": QWEN2_SPLIT,
+    "llama3": LLAMA3_SPLIT,
+    "llama-v3": LLAMA3_SPLIT,
+    "llama-bpe": LLAMA3_SPLIT,
+    "smaug-bpe": LLAMA3_SPLIT,
+    "gpt-2": GPT2_SPLIT,
 }
 
 
@@ -70,19 +65,7 @@ def _byte_level(file: GGUFFile) -> Tokenizer:
     for merge in file.require("tokenizer.ggml.merges", list):
         left, _, right = str(merge).partition(" ")
         merges.append((left, right))
-    try:
-        # Llama 3's merges lack some of its tokens: a whole word of the vocabulary is taken as it is.
-        model = models.BPE(vocab=vocab, merges=merges, ignore_merges=_SPLITS[split] == _LLAMA3_SPLIT)
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"{file.path}: the vocabulary and its merges do not fit: {str(error)[:200]}") from None
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_SPLITS[split]), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = build_byte_level(file.path, vocab, merges, _SPLITS[split])
     _add_marked(tokenizer, tokens, types)
     _add_bos(tokenizer, file, tokens)
     return tokenizer

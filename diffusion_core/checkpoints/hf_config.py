@@ -1,17 +1,18 @@
-"""``config.json`` of a Hugging Face folder in our terms; Llama, Qwen2 and Qwen3, both of transformers 4 and 5."""
+"""``config.json`` of a Hugging Face folder in our terms, both of transformers 4 and 5."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from diffusion_core.checkpoints.families.family import Family
 from diffusion_core.errors import CheckpointError
 from diffusion_core.model.config import ModelConfig
 
 CONFIG_FILE = "config.json"
 GENERATION_CONFIG_FILE = "generation_config.json"
-ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 
 N = TypeVar("N", int, float, bool)
 
@@ -33,49 +34,37 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_hf_config(folder: Path, *, has_diffusion_config: bool) -> ModelConfig:
-    """The shape of the model in ``folder``.
-
-    Diffusion checkpoints exist whose ``model_type`` is that of their base while ``architectures`` names another class:
-    read as the base they give nonsense. Such a folder is accepted only with its own ``diffusion_config.json``.
+def read_hf_config(path: Path, given: Mapping[str, Any], family: Family) -> ModelConfig:
+    """The shape of the model whose ``config.json`` at ``path`` has these values, by the keys of its family.
 
     Raises:
-        CheckpointError: another architecture (the supported ones are named), an unsupported feature, or a missing or
-            mistyped key.
+        CheckpointError: an unsupported feature, or a missing or mistyped key.
     """
-    path = folder / CONFIG_FILE
-    values = read_json(path)
-    kind = values.get("model_type")
-    supported = ", ".join(f"{name} ({cls})" for name, cls in ARCHITECTURES.items())
-    if kind not in ARCHITECTURES:
-        raise CheckpointError(f"{path}: model_type {kind!r} is not supported: {supported} are")
-    classes = values.get("architectures")
-    if classes != [ARCHITECTURES[kind]] and not has_diffusion_config:
-        raise CheckpointError(
-            f"{path}: architectures {classes!r} with model_type {kind!r} is not supported: {supported} are; "
-            "if this is a diffusion checkpoint of such a shape, describe it in a diffusion_config.json beside it"
-        )
+    values, keys = {**family.fixed, **given}, family.config_keys
     _refuse_unsupported(path, values)
-    theta, scaling = _read_rope(path, values)
-    heads = _number(path, values, "num_attention_heads", int)
-    width = _number(path, values, "hidden_size", int)
+    for key, wanted in family.required.items():
+        if key in values and values[key] != wanted:
+            raise CheckpointError(f"{path}: {key} {values[key]!r} is not supported: {wanted!r} is")
+    theta, scaling = _read_rope(path, values, keys.rope_theta)
+    heads = _number(path, values, keys.num_heads, int)
+    width = _number(path, values, keys.hidden_size, int)
     if heads < 1:
-        raise CheckpointError(f"{path}: num_attention_heads is {heads}")
+        raise CheckpointError(f"{path}: {keys.num_heads} is {heads}")
     return ModelConfig(
-        vocab_size=_number(path, values, "vocab_size", int),
+        vocab_size=_number(path, values, keys.vocab_size, int),
         hidden_size=width,
-        intermediate_size=_number(path, values, "intermediate_size", int),
-        num_layers=_number(path, values, "num_hidden_layers", int),
+        intermediate_size=_number(path, values, keys.intermediate_size, int),
+        num_layers=_number(path, values, keys.num_layers, int),
         num_heads=heads,
-        num_kv_heads=_number(path, values, "num_key_value_heads", int, heads),
-        head_dim=_number(path, values, "head_dim", int, 128 if kind == "qwen3" else width // heads),
+        num_kv_heads=_number(path, values, keys.num_kv_heads, int, heads),
+        head_dim=_number(path, values, keys.head_dim, int, family.default_head_dim or width // heads),
         rope_theta=theta,
         rope_scaling=scaling,
-        rms_norm_eps=_number(path, values, "rms_norm_eps", float, 1e-6),
-        qkv_bias=kind == "qwen2",
-        qk_norm=kind == "qwen3",
-        tie_word_embeddings=_number(path, values, "tie_word_embeddings", bool, False),
-        max_position_embeddings=_number(path, values, "max_position_embeddings", int),
+        rms_norm_eps=_number(path, values, keys.rms_norm_eps, float, 1e-6),
+        qkv_bias=family.qkv_bias,
+        qk_norm=family.qk_norm,
+        tie_word_embeddings=_number(path, values, keys.tie_word_embeddings, bool, False),
+        max_position_embeddings=_number(path, values, keys.max_position_embeddings, int),
     )
 
 
@@ -126,13 +115,14 @@ def _refuse_unsupported(path: Path, values: dict[str, Any]) -> None:
             raise CheckpointError(f"{path}: partial_rotary_factor {holder['partial_rotary_factor']!r} is not supported")
 
 
-def _read_rope(path: Path, values: dict[str, Any]) -> tuple[float, dict[str, Any] | None]:
+def _read_rope(path: Path, values: dict[str, Any], theta_key: str) -> tuple[float, dict[str, Any] | None]:
     """Theta and scaling: ``rope_parameters`` of transformers 5, or ``rope_theta`` and ``rope_scaling`` of 4."""
     given = values.get("rope_parameters") or values.get("rope_scaling") or {}
     if not isinstance(given, dict) or any(isinstance(value, dict) for value in given.values()):
         raise CheckpointError(f"{path}: rope_parameters differ by layer or are no object: not supported")
     parameters = dict(given)
-    theta = _number(path, {**values, **parameters}, "rope_theta", float, 10_000.0)
+    stored = {**values, **({theta_key: parameters["rope_theta"]} if "rope_theta" in parameters else {})}
+    theta = _number(path, stored, theta_key, float, 10_000.0)
     parameters.pop("rope_theta", None)
     kind = parameters.pop("type", None)  # the older spelling
     kind = parameters.pop("rope_type", kind) or "default"

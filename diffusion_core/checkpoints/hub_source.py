@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +28,7 @@ TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class HubFile:
-    """What the hub says of a file: where it is, how long it is, its sha256 and the commit it is from."""
+    """What the hub says of a file: where it is, how long it is, its sha256 (or "") and the commit it is from."""
 
     url: str
     headers: dict[str, str] = field(repr=False)
@@ -57,30 +58,46 @@ def pull_from_hub(source: HubSource, folder: Path, progress: Progress) -> tuple[
 
         partial.resume_bytes(remote.size_bytes, report("verifying what is already here"))
         require_space(folder, remote.size_bytes - partial.size)
-        _fetch(remote, partial, report(f"fetching {source.file}"))
+        fetch_file(remote, partial, report(f"fetching {source.file}"))
         partial.verify(remote.sha256, f"{source.file} from {source.repo}")
     return path, remote
 
 
 def _resolve(source: HubSource) -> HubFile:
-    try:
+    what = f"{source.file} of {source.repo}"
+    with hub_errors(what):
         import huggingface_hub
+
+        endpoint = os.environ.get("HF_ENDPOINT") or None
+        url = huggingface_hub.hf_hub_url(source.repo, source.file, revision=source.revision, endpoint=endpoint)
+        metadata = huggingface_hub.get_hf_file_metadata(url, endpoint=endpoint, timeout=TIMEOUT_SECONDS)
+        token = huggingface_hub.get_token()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    announced = metadata.etag or ""
+    if not re.fullmatch(r"[0-9a-f]{64}", announced) or metadata.size is None:
+        raise CheckpointError(f"the hub announces no size or sha256 for {what}, so it cannot be verified")
+    if source.sha256 is not None and announced != source.sha256:
+        raise CheckpointError(f"the hub has another {what} than expected: sha256 {announced}, not {source.sha256}")
+    commit = metadata.commit_hash or source.revision
+    return HubFile(url=url, headers=headers, size_bytes=metadata.size, sha256=announced, commit=commit)
+
+
+@contextmanager
+def hub_errors(what: str) -> Iterator[None]:
+    """Turn what huggingface_hub raises while it asks for ``what`` into :class:`CheckpointError`."""
+    try:
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
     except ImportError:
         raise CheckpointError(
             "the hub needs the package huggingface-hub: run `pip install 'unmask[engine]'`, or choose --source index"
         ) from None
-
-    endpoint = os.environ.get("HF_ENDPOINT") or None
     try:
-        url = huggingface_hub.hf_hub_url(source.repo, source.file, revision=source.revision, endpoint=endpoint)
-        metadata = huggingface_hub.get_hf_file_metadata(url, endpoint=endpoint, timeout=TIMEOUT_SECONDS)
-        token = huggingface_hub.get_token()
+        yield
     except OfflineModeIsEnabled:
         raise SourceUnreachable("the hub is switched off by HF_HUB_OFFLINE") from None
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
-        raise _http_error(status, f"{source.file} of {source.repo}") from None
+        raise _http_error(status, what) from None
     except (OSError, LocalEntryNotFoundError) as error:
         raise SourceUnreachable(f"the hub cannot be reached: {type(error).__name__}") from None
     except Exception as error:
@@ -88,15 +105,6 @@ def _resolve(source: HubSource) -> HubFile:
         if _is_connection_error(error):
             raise SourceUnreachable(f"the hub cannot be reached: {type(error).__name__}") from None
         raise
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    announced = metadata.etag or ""
-    what = f"{source.file} of {source.repo}"
-    if not re.fullmatch(r"[0-9a-f]{64}", announced) or metadata.size is None:
-        raise CheckpointError(f"the hub announces no size or sha256 for {what}, so it cannot be verified")
-    if source.sha256 is not None and announced != source.sha256:
-        raise CheckpointError(f"the hub has another {what} than expected: sha256 {announced}, not {source.sha256}")
-    commit = metadata.commit_hash or source.revision
-    return HubFile(url=url, headers=headers, size_bytes=metadata.size, sha256=announced, commit=commit)
 
 
 def _is_connection_error(error: Exception) -> bool:
@@ -113,7 +121,7 @@ def _http_error(status: int, what: str) -> CheckpointError | SourceUnreachable:
             return SourceUnreachable(f"the hub answers with status {status} for {what}")
 
 
-def _fetch(remote: HubFile, partial: PartialFile, on_bytes: Callable[[int], None]) -> None:
+def fetch_file(remote: HubFile, partial: PartialFile, on_bytes: Callable[[int], None]) -> None:
     """Append the missing bytes; a broken connection is resumed while something still comes."""
     left = ATTEMPTS_WITHOUT_PROGRESS
     with httpx.Client(follow_redirects=True, timeout=TIMEOUT_SECONDS) as client:

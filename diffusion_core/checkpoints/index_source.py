@@ -123,11 +123,12 @@ def _environment(work: Path) -> dict[str, str]:
 def _size_of(folder: Path) -> int:
     """Bytes below a folder that another process is changing."""
     total = 0
-    for path in folder.rglob("*.whl*"):
-        try:
-            total += path.stat().st_size
-        except OSError:
-            continue  # renamed or removed meanwhile
+    for parent, _, names in os.walk(folder):  # unlike `rglob` it passes over folders that are removed meanwhile
+        for name in names:
+            try:
+                total += (Path(parent) / name).stat().st_size if ".whl" in name else 0
+            except OSError:
+                continue  # renamed or removed meanwhile
     return total
 
 

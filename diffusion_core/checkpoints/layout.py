@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch.overrides import TorchFunctionMode
 
@@ -35,7 +35,8 @@ from diffusion_core.model.config import (
     read_model_config,
     write_config,
 )
-from diffusion_core.model.packed import can_pack, merge_deltas, pack_linear, quantize_linear
+from diffusion_core.model.packed import can_pack, layer_packer, merge_deltas
+from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.transformer import Transformer
 
 WEIGHTS_FILE = "model.safetensors"
@@ -51,6 +52,17 @@ class LoadedFolder:
     diffusion_config: DiffusionConfig
 
 
+class ShapeCheck(Protocol):
+    """Looks at what is about to be loaded, and raises when it must not be."""
+
+    def __call__(self, shape: ModelConfig, contract: DiffusionConfig) -> None:
+        """Called before any weight is read."""
+
+
+def accept_any(shape: ModelConfig, contract: DiffusionConfig) -> None:
+    """A :class:`ShapeCheck` that raises nothing."""
+
+
 def is_own_layout(folder: Path) -> bool:
     """Whether the folder is in our own layout, by the configuration file in it."""
     return (folder / MODEL_CONFIG_FILE).is_file()
@@ -62,32 +74,37 @@ def load_folder(
     dtype: torch.dtype,
     device: torch.device,
     serve: bool = False,
-    quantize: bool = False,
+    quantize: Quantization = Quantization.NONE,
     tuning: Path | None = None,
+    check: ShapeCheck = accept_any,
 ) -> LoadedFolder:
     """Load a folder in our own layout; ``tuning`` is the folder of one that is merged into the weights.
 
     On the CPU and in the stored dtype the weights stay mapped: they are read when first used, and processes share them.
     With ``serve`` they are packed for the CPU's kernels where that helps; such a model can only be evaluated. With
-    ``quantize`` they are packed in 8 bits, whatever was stored (quantized.py).
+    ``quantize`` they are packed in 8 or 4 bits, whatever was stored. ``check`` sees the shape first.
 
     Raises:
         CheckpointError: a file, key or tensor is missing, unexpected, damaged or of another shape; it is named.
     """
     config = read_model_config(folder / MODEL_CONFIG_FILE)
+    check(config, read_diffusion_config(folder / DIFFUSION_CONFIG_FILE))
     model = build_empty(config)
     weights = folder / WEIGHTS_FILE
     _check_tensors(weights, model)
-    model.load_state_dict(_read_tensors(weights, model.state_dict(), dtype, device), assign=True)
-    packs = quantize or (serve and can_pack(device, dtype))
+    is_quantized = quantize is not Quantization.NONE
+    # To be quantised for another device, layers go there one by one: as a whole they may be too large for it.
+    stage = torch.device("cpu") if is_quantized else device
+    model.load_state_dict(_read_tensors(weights, model.state_dict(), dtype, stage), assign=True)
+    packs = is_quantized or (serve and can_pack(device, dtype))
     if tuning is not None:
         delta = load_tuning(tuning, config).delta
         if packs:
-            merge_deltas(model, delta, quantize_linear if quantize else pack_linear)
+            merge_deltas(model, delta, layer_packer(quantize, device))
         else:
             merge_deltas(model, delta)
     if packs:
-        _pack_mapped(model, weights, dtype, quantize=quantize)
+        _pack_mapped(model, weights, dtype, device, quantize)
     return join_records(folder, model)
 
 
@@ -141,19 +158,21 @@ def _read_tensors(
     path: Path, names: Iterable[str], dtype: torch.dtype, device: torch.device
 ) -> dict[str, torch.Tensor]:
     try:
-        tensors = load_file(path, device=str(device))
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            return {name: file.get_tensor(name).to(dtype) for name in names}  # nothing happens where the dtype is right
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from None
-    return {name: tensors[name].to(dtype) for name in names}  # nothing happens where the dtype is right
 
 
-def _pack_mapped(model: Transformer, path: Path, dtype: torch.dtype, *, quantize: bool) -> None:
+def _pack_mapped(
+    model: Transformer, path: Path, dtype: torch.dtype, device: torch.device, quantize: Quantization
+) -> None:
     """Pack a model whose tensors are a mapping of the file at ``path``.
 
     What stays plain gets a mapping of its own: with the last reference to the first one its pages leave our memory.
     """
-    model.pack(quantize=quantize)
-    left = _read_tensors(path, model.state_dict(), dtype, torch.device("cpu"))
+    model.pack(quantize=quantize, device=device)
+    left = _read_tensors(path, model.state_dict(), dtype, device)
     model.load_state_dict(left, assign=True)
 
 

@@ -11,22 +11,34 @@ from tokenizers import Tokenizer
 
 from diffusion_core.checkpoints.adapter import Drafter, GatedAdapterMetadata, load_drafter
 from diffusion_core.checkpoints.convert import ensure_converted
-from diffusion_core.checkpoints.int8_file import INT8_WEIGHTS_FILE, load_int8
-from diffusion_core.checkpoints.layout import LoadedFolder, is_own_layout, join_records, load_folder, save_folder
-from diffusion_core.checkpoints.registry import ModelEntry, registry
+from diffusion_core.checkpoints.families.recognise import AUTO
+from diffusion_core.checkpoints.layout import (
+    LoadedFolder,
+    ShapeCheck,
+    accept_any,
+    is_own_layout,
+    join_records,
+    load_folder,
+    save_folder,
+)
+from diffusion_core.checkpoints.quantized_file import WEIGHTS_FILES, load_quantized
+from diffusion_core.checkpoints.registry import registry
 from diffusion_core.checkpoints.sources import Progress, ignore_progress
 from diffusion_core.checkpoints.store import RECEIPT_FILE, locate, read_receipt
 from diffusion_core.checkpoints.tokenizer_file import find_stop_ids
 from diffusion_core.checkpoints.tuning import load_tuning
 from diffusion_core.errors import CheckpointError, ConfigError
 from diffusion_core.model.config import (
+    DIFFUSION_CONFIG_FILE,
     MODEL_CONFIG_FILE,
     DiffusionConfig,
     DrafterKind,
     ModelConfig,
+    read_diffusion_config,
     read_model_config,
 )
-from diffusion_core.model.quantized import why_not_quantized
+from diffusion_core.model.packed import why_not_served
+from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.transformer import Transformer
 
 logger = logging.getLogger(__name__)
@@ -51,46 +63,55 @@ def load_checkpoint(
     device: torch.device,
     drafter: Path | None = None,
     tuning: Path | None = None,
+    family: str = AUTO,
     serve: bool = False,
-    quantize: bool = False,
+    quantize: Quantization = Quantization.NONE,
     progress: Progress = ignore_progress,
+    check: ShapeCheck = accept_any,
 ) -> Checkpoint:
     """Load a checkpoint by registry name, ``.gguf`` file, Hugging Face folder or folder in our own layout.
 
     The first load of a foreign format writes a converted copy into the cache; later ones map that copy.
-    ``tuning`` is the folder of low-rank changes that are merged into the weights (tuning.py).
+    ``tuning`` is the folder of low-rank changes that are merged into the weights (tuning.py). ``family`` names the
+    family of a Hugging Face folder whose files do not show it (families/); ``auto``: what they or its pull say.
     With ``serve`` the weights are laid out for decoding on this device: faster, and neither to be trained nor saved.
-    With ``quantize`` (a CPU, to serve) they have 8 bits and ``dtype`` is that of the activations; a converted copy in
+    With ``quantize`` (to serve) they have 8 or 4 bits and ``dtype`` is that of the activations; a converted copy in
     that form is kept. A tuning is merged before: the sum is made from the copy in ``dtype`` at every load.
+    ``check`` is given the shape and the contract before any weight is read, and raises what it likes.
 
     Raises:
-        ConfigError: ``quantize``, and this machine cannot multiply weights in 8 bits.
+        ConfigError: ``quantize``, and this machine cannot multiply such weights.
         CheckpointError: unknown, not downloaded, damaged, or of an unsupported kind; the message says what and where.
     """
-    if quantize and (reason := why_not_quantized(device.type)):
-        raise ConfigError(f"int8 weights cannot be used here: {reason}; choose another dtype, or auto")
+    if reason := why_not_served(quantize, device.type):
+        raise ConfigError(f"{quantize} weights cannot be used here: {reason}; choose another dtype, or auto")
     path = locate(name_or_path)
     expected = None
     if path.is_dir() and (path / RECEIPT_FILE).exists():
         receipt = read_receipt(path)
         path, expected = path / receipt.file, receipt.sha256
+        family = receipt.family if family == AUTO else family
     if path.is_dir() and is_own_layout(path):
-        loaded = load_folder(path, dtype=dtype, device=device, serve=serve, quantize=quantize, tuning=tuning)
+        loaded = load_folder(
+            path, dtype=dtype, device=device, serve=serve, quantize=quantize, tuning=tuning, check=check
+        )
     else:
         loaded = _load_converted(
             path,
             expected_sha256=expected,
+            family=family,
             dtype=dtype,
             device=device,
             serve=serve,
             quantize=quantize,
             tuning=tuning,
             progress=progress,
+            check=check,
         )
     diffusion_config = loaded.diffusion_config
     entry = registry().get(name_or_path)
-    if entry is not None:
-        diffusion_config = _with_ids(entry, loaded)
+    if entry is not None and entry.diffusion is not None:
+        diffusion_config = _with_ids(entry.diffusion, loaded)
     adapter = load_drafter(drafter, loaded.model_config) if drafter is not None else None
     if adapter is not None:
         diffusion_config = _with_drafter(diffusion_config, adapter, loaded.model_config)
@@ -115,21 +136,37 @@ def _load_converted(
     path: Path,
     *,
     expected_sha256: str | None,
+    family: str,
     dtype: torch.dtype,
     device: torch.device,
     serve: bool,
-    quantize: bool,
+    quantize: Quantization,
     tuning: Path | None,
     progress: Progress,
+    check: ShapeCheck,
 ) -> LoadedFolder:
-    from_int8 = quantize and tuning is None
-    copy = ensure_converted(path, dtype, progress, quantized=from_int8, expected_sha256=expected_sha256)
+    kind = quantize if tuning is None else Quantization.NONE
+
+    def convert(*, again: bool = False) -> Path:
+        return ensure_converted(
+            path,
+            dtype,
+            progress,
+            quantize=kind,
+            family=family,
+            expected_sha256=expected_sha256,
+            again=again,
+            check=check,
+        )
+
+    copy = convert()
 
     def load() -> LoadedFolder:
-        if from_int8:
+        if kind is not Quantization.NONE:
             config = read_model_config(copy / MODEL_CONFIG_FILE)
-            return join_records(copy, load_int8(copy / INT8_WEIGHTS_FILE, config, dtype))
-        return load_folder(copy, dtype=dtype, device=device, serve=serve, quantize=quantize, tuning=tuning)
+            check(config, read_diffusion_config(copy / DIFFUSION_CONFIG_FILE))
+            return join_records(copy, load_quantized(copy / WEIGHTS_FILES[kind], config, dtype, device, kind))
+        return load_folder(copy, dtype=dtype, device=device, serve=serve, quantize=quantize, tuning=tuning, check=check)
 
     try:
         return load()
@@ -138,15 +175,15 @@ def _load_converted(
             load_tuning(tuning, read_model_config(copy / MODEL_CONFIG_FILE))  # the fault may be the tuning's own
         # The copy is only a cache: a damaged one is made anew.
         logger.warning("the converted copy is damaged and is made anew: %s", error)
-        ensure_converted(path, dtype, progress, quantized=from_int8, expected_sha256=expected_sha256, again=True)
+        convert(again=True)
         return load()
 
 
-def _with_ids(entry: ModelEntry, loaded: LoadedFolder) -> DiffusionConfig:
+def _with_ids(contract: DiffusionConfig, loaded: LoadedFolder) -> DiffusionConfig:
     """The registry's configuration with the token ids of the tokenizer and of the converted copy."""
     found = loaded.diffusion_config
-    stops = find_stop_ids(loaded.tokenizer, entry.prompt_format, found.stop_token_ids)
-    return replace(entry.diffusion, stop_token_ids=stops, banned_token_ids=found.banned_token_ids)
+    stops = find_stop_ids(loaded.tokenizer, contract.prompt_format, found.stop_token_ids)
+    return replace(contract, stop_token_ids=stops, banned_token_ids=found.banned_token_ids)
 
 
 def _with_drafter(config: DiffusionConfig, drafter: Drafter, model_config: ModelConfig) -> DiffusionConfig:

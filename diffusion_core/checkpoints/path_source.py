@@ -14,6 +14,7 @@ from diffusion_core.checkpoints.sources import Progress
 from diffusion_core.checkpoints.store import checkpoint_files
 from diffusion_core.errors import CheckpointError
 
+_VOCABULARY_FILES = {"vocab.json", "merges.txt", "tokenizer_config.json"}  # what stands in for tokenizer.json
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -38,7 +39,7 @@ def check_checkpoint_path(path: Path) -> None:
         raise CheckpointError(f"{path} holds no *.safetensors file")
     if not names & {"config.json", "model_config.json"}:
         raise CheckpointError(f"{path} holds neither config.json nor model_config.json")
-    if "tokenizer.json" not in names:
+    if "tokenizer.json" not in names and not names >= _VOCABULARY_FILES:
         raise CheckpointError(f"{path} holds no tokenizer.json")
 
 

@@ -14,8 +14,10 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any, Literal
 
+from diffusion_core.checkpoints.families.family import Family
+from diffusion_core.checkpoints.families.recognise import find_family
 from diffusion_core.errors import CheckpointError
-from diffusion_core.model.config import AttentionPattern, DiffusionConfig, DrafterKind, LogitAlignment
+from diffusion_core.model.config import AttentionPattern, DiffusionConfig, DrafterKind, LogitAlignment, ModelConfig
 
 Task = Literal["complete", "edit"]
 SOURCE_KINDS = ("hub", "index", "path")
@@ -44,32 +46,57 @@ class IndexSource:
 
 @dataclass(frozen=True, kw_only=True)
 class HubSource:
-    """A file of a model hub repository. ``sha256`` None: not recorded here, the hub's announced hash is used."""
+    """A file of a model hub repository, or a whole checkpoint's folder where ``file`` is empty.
+
+    ``sha256`` None: not recorded here, the hub's announced hashes are used.
+    """
 
     repo: str
     revision: str
-    file: str
+    file: str = ""
     sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
+class Verification:
+    """Something that was run here: ``date`` as YYYY-MM-DD, ``what`` was seen, ``where`` it can be run again."""
+
+    date: str
+    what: str
+    where: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelEntry:
-    """A named checkpoint. ``diffusion`` lacks token ids: they are looked up in the tokenizer when it is loaded."""
+    """A named checkpoint of a family (families/).
+
+    ``diffusion`` replaces what its files say of the contract (None: they say enough). It lacks token ids: they are
+    looked up in the tokenizer when it is loaded. ``shape`` is what is published: for figures before it is downloaded,
+    never for loading. ``edits``: it answers instructions. ``verified`` speaks of these very weights.
+    """
 
     name: str
     title: str
     parameters: str
     task: Task
-    licence: str
+    family: Family
     homepage: str
-    diffusion: DiffusionConfig
+    diffusion: DiffusionConfig | None
+    shape: ModelConfig | None
+    edits: bool
+    verified: tuple[Verification, ...]
     index: IndexSource | None
     hub: HubSource | None
 
     @property
     def prompt_format(self) -> str:
         """Name and version of the prompt format that this checkpoint was trained for."""
-        return self.diffusion.prompt_format
+        return self.diffusion.prompt_format if self.diffusion is not None else self.family.prompt_format
+
+    @property
+    def licence(self) -> str:
+        """Name of the licence of the weights, with what it restricts."""
+        return self.family.licence
 
     @property
     def size_bytes(self) -> int | None:
@@ -92,8 +119,7 @@ class ModelEntry:
 @cache
 def registry() -> Mapping[str, ModelEntry]:
     """All named checkpoints, in the order of the file."""
-    text = resources.files(__package__).joinpath("registry.toml").read_text(encoding="utf-8")
-    return parse_registry(text)
+    return parse_registry(_text())
 
 
 def parse_registry(text: str) -> Mapping[str, ModelEntry]:
@@ -103,27 +129,60 @@ def parse_registry(text: str) -> Mapping[str, ModelEntry]:
         CheckpointError: the text is no such table, or an index source's parts do not add up to its size.
     """
     try:
-        models = tomllib.loads(text)["models"]
-        entries = {name: _entry(name, values) for name, values in models.items()}
+        document = tomllib.loads(text)
+        shapes = {name: ModelConfig(**values) for name, values in document.get("shapes", {}).items()}
+        entries = {name: _entry(name, values, shapes) for name, values in document["models"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"the checkpoint registry cannot be read: {error!r}") from None
     return MappingProxyType(entries)
 
 
+def find_known(name: str) -> ModelEntry | None:
+    """As :func:`find_entry`, None where there is none."""
+    by_repository = {entry.hub.repo.lower(): entry for entry in registry().values() if entry.hub is not None}
+    return registry().get(name) or by_repository.get(name.lower())
+
+
 def find_entry(name: str) -> ModelEntry:
-    """The entry of that name.
+    """The entry of that name, or of that hub repository.
 
     Raises:
         CheckpointError: there is none; the message lists the known names.
     """
-    entry = registry().get(name)
+    entry = find_known(name)
     if entry is None:
         raise CheckpointError(f"model {name!r} is unknown: known are {', '.join(registry())}")
     return entry
 
 
-def _entry(name: str, values: dict[str, Any]) -> ModelEntry:
-    sources, diffusion = values["sources"], values["diffusion"]
+@cache
+def family_verifications(name: str) -> tuple[Verification, ...]:
+    """What was seen of a family as such, on tiny checkpoints of its own reference code."""
+    return _verifications(tomllib.loads(_text()).get("families", {}).get(name, {}))
+
+
+@cache
+def _text() -> str:
+    return resources.files(__package__).joinpath("registry.toml").read_text(encoding="utf-8")
+
+
+def _verifications(values: dict[str, Any]) -> tuple[Verification, ...]:
+    return tuple(Verification(**{**each, "date": str(each["date"])}) for each in values.get("verified", ()))
+
+
+def _diffusion(values: dict[str, Any]) -> DiffusionConfig:
+    return DiffusionConfig(
+        prompt_format=values["prompt_format"],
+        fim_layout=values["fim_layout"],
+        alignment=LogitAlignment(values["alignment"]),
+        attention=AttentionPattern(values["attention"]),
+        drafter=DrafterKind(values["drafter"]),
+        block_size=values.get("block_size", 1),
+    )
+
+
+def _entry(name: str, values: dict[str, Any], shapes: dict[str, ModelConfig]) -> ModelEntry:
+    sources = values["sources"]
     task: Task = values["task"]
     if task not in ("complete", "edit"):
         raise ValueError(f"{name}: task is {task!r}, allowed are complete and edit")
@@ -132,16 +191,12 @@ def _entry(name: str, values: dict[str, Any]) -> ModelEntry:
         title=values["title"],
         parameters=values["parameters"],
         task=task,
-        licence=values["licence"],
+        family=find_family(values["family"]),
         homepage=values["homepage"],
-        diffusion=DiffusionConfig(
-            prompt_format=diffusion["prompt_format"],
-            fim_layout=diffusion["fim_layout"],
-            alignment=LogitAlignment(diffusion["alignment"]),
-            attention=AttentionPattern(diffusion["attention"]),
-            drafter=DrafterKind(diffusion["drafter"]),
-            block_size=diffusion.get("block_size", 1),
-        ),
+        diffusion=_diffusion(values["diffusion"]) if "diffusion" in values else None,
+        shape=shapes[values["shape"]] if "shape" in values else None,
+        edits=values.get("edits", True),
+        verified=_verifications(values),
         index=_index_source(name, sources["index"]) if "index" in sources else None,
         hub=HubSource(**sources["hub"]) if "hub" in sources else None,
     )

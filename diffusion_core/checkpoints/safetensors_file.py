@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+# Names of torch's dtypes for the types that a quantised copy has; the others are not written.
+ITEM_TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8", "U8": "uint8"}
 FLOAT_TYPES = ("F32", "F16", "BF16")
 _MAX_HEADER_BYTES = 100 * 1024 * 1024
 _ALIGNMENT = 4096
@@ -141,9 +143,7 @@ def write_streaming(
 
 
 def _type_name(dtype: torch.dtype) -> str:
-    import torch
-
-    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int8: "I8"}
-    if dtype not in names:
-        raise CheckpointError(f"dtype {dtype} is not supported: float32, bfloat16 and float16 are")
-    return names[dtype]
+    for name, found in ITEM_TYPES.items():
+        if str(dtype) == f"torch.{found}":
+            return name
+    raise CheckpointError(f"dtype {dtype} is not supported: float32, bfloat16 and float16 are")

@@ -14,6 +14,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from diffusion_core.checkpoints.atomic import hash_file, write_file
@@ -30,6 +31,8 @@ class Receipt:
     """What was pulled: ``file`` is the one file inside the folder, or empty when the folder is the checkpoint.
 
     ``sha256`` is that of the file (of the folder: :func:`hash_checkpoint`), ``origin`` says in words where from.
+    ``family`` is the family that was named when it was pulled, or ``auto``. ``accepted_licence`` is the restrictive
+    licence that was accepted then, and ``pulled_at`` the day, YYYY-MM-DD; both are "" where there is none.
     """
 
     name: str
@@ -38,6 +41,14 @@ class Receipt:
     file: str
     size_bytes: int
     sha256: str
+    family: str = "auto"
+    accepted_licence: str = ""
+    pulled_at: str = ""
+
+
+def today() -> str:
+    """The day, YYYY-MM-DD in UTC, for a receipt."""
+    return datetime.now(UTC).date().isoformat()
 
 
 def checkpoint_folder(name: str) -> Path:
@@ -93,7 +104,9 @@ def locate(name_or_path: str) -> Path:
     path = Path(name_or_path).expanduser()
     if not is_known and (path.exists() or name_or_path.startswith((".", "~")) or len(path.parts) > 1):
         if not path.exists():
-            raise CheckpointError(f"checkpoint {path} does not exist")
+            is_repository = len(path.parts) == 2 and not name_or_path.startswith((".", "~", "/"))
+            hint = f"; of the hub it is fetched by `unmask pull {name_or_path}`" if is_repository else ""
+            raise CheckpointError(f"checkpoint {path} does not exist{hint}")
         return path.resolve()
     return locate_downloaded(name_or_path)
 

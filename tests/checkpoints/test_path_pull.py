@@ -72,7 +72,7 @@ def test_names_that_could_leave_the_cache_are_refused(tmp_path: Path, name: str)
 
 
 def test_unknown_names_list_the_known_ones_and_absent_ones_name_the_command() -> None:
-    with pytest.raises(CheckpointError, match=r"model 'gpt-9' is unknown: known are qwen2\.5-coder-0\.5b, qwen"):
+    with pytest.raises(CheckpointError, match=r"model 'gpt-9' is unknown: known are .*qwen2\.5-coder-0\.5b, qwen"):
         locate("gpt-9")
     with pytest.raises(CheckpointError, match=rf"is not downloaded: run `unmask pull {DEFAULT_MODEL}`"):
         locate(DEFAULT_MODEL)
@@ -96,7 +96,9 @@ def test_the_default_models_are_in_the_registry_with_known_prompt_formats() -> N
     assert entries[DEFAULT_MODEL].task == "complete"
     assert entries[DEFAULT_EDIT_MODEL].task == "edit"
     for entry in entries.values():
-        assert entry.diffusion.fim_layout in prompt_format(entry.prompt_format).fim_layouts
+        if entry.diffusion is not None:
+            assert entry.diffusion.fim_layout in prompt_format(entry.prompt_format).fim_layouts
+        assert prompt_format(entry.prompt_format)
         assert entry.licence
         assert entry.sources
         for sha256 in entry.known_hashes:

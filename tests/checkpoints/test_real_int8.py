@@ -13,6 +13,7 @@ import torch
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.config import DEFAULT_MODEL
 from diffusion_core.model.masks import causal
+from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.quantized import why_not_quantized
 
 pytestmark = [
@@ -27,7 +28,9 @@ import time; start = time.perf_counter()
 import psutil, torch
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.model.masks import causal
-model = load_checkpoint({name!r}, dtype=torch.bfloat16, device=torch.device("cpu"), serve=True, quantize=True).model
+from diffusion_core.model.quantization import Quantization
+form = dict(dtype=torch.bfloat16, device=torch.device("cpu"), serve=True, quantize=Quantization.INT8)
+model = load_checkpoint({name!r}, **form).model
 with torch.inference_mode():
     hidden = model(torch.arange(500, 516).unsqueeze(0), torch.arange(16).unsqueeze(0), causal(16))
     model.logits(hidden[0])
@@ -54,7 +57,7 @@ def test_it_is_small_and_soon_there() -> None:
 
 def test_it_agrees_with_bfloat16_on_code() -> None:
     plain = load_checkpoint(DEFAULT_MODEL, dtype=torch.bfloat16, device=CPU, serve=True)
-    small = load_checkpoint(DEFAULT_MODEL, dtype=torch.bfloat16, device=CPU, serve=True, quantize=True)
+    small = load_checkpoint(DEFAULT_MODEL, dtype=torch.bfloat16, device=CPU, serve=True, quantize=Quantization.INT8)
     agreed, sure, num_sure = 0, 0, 0
     with torch.inference_mode():
         for name in ("net/client.py", "engine/job.py", "sampling/stop.py"):
