@@ -115,6 +115,15 @@ class GatedAdapter(nn.Module):
         tokens: list[int] = self.token_ids[self._scores(hidden).max(-1).indices].tolist()
         return tokens
 
+    @torch.inference_mode()
+    def guess_surely(self, hidden: torch.Tensor) -> tuple[list[int], list[float]]:
+        """As :meth:`guess`, with the probability of each token among :attr:`token_ids`."""
+        assert self._scores is not None and self.token_ids is not None, "bind() comes first"
+        scores = self._scores(hidden)
+        best = scores.max(-1).indices
+        sure = scores.float().softmax(-1).gather(-1, best.unsqueeze(-1)).squeeze(-1)
+        return self.token_ids[best].tolist(), sure.tolist()
+
     @property
     def scale(self) -> float:
         """What a pair's product is multiplied with."""

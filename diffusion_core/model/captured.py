@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 from diffusion_core.model.adapter import GatedAdapter
+from diffusion_core.model.joined import join_products
 from diffusion_core.model.kv_cache import KEY_BUCKET, KVCache, round_up
 from diffusion_core.model.masks import causal
 from diffusion_core.model.round_body import evaluate_round
@@ -43,13 +44,23 @@ ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 # All rows of an exact round: what a long draft or the slots behind several drafts need. Up to this many rows a
 # product of the sizes in question takes as long as its weights take to be read.
 EXACT_ROWS = 64
+# Fewer rows, where a device gives them the very bits that they have among `EXACT_ROWS` (found out, not assumed): slots
+# behind every length of a block of 4 fit, and every other kernel has half as much to do.
+FEWER_ROWS = 32
 
 CAPACITY_BUCKETS = (512, 1024, 2048, 4096)
 
 # Captured rounds kept at a time; the least recently used goes first. Each holds its kernels' parameters.
-MAX_CAPTURED = 16
+MAX_CAPTURED = 32
 
-Outputs = tuple[torch.Tensor, list[torch.Tensor]]
+
+@dataclass(frozen=True, slots=True)
+class RoundOutputs:
+    """``hidden`` [R, D] and one [R, D] per tap; ``best`` int64 [R] on the host, or None where it was not asked for."""
+
+    hidden: torch.Tensor
+    tapped: list[torch.Tensor]
+    best: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,7 @@ class _Shape:
     rows: int
     capacity: int
     has_slots: bool
+    chooses: bool
 
 
 @dataclass(slots=True)
@@ -66,18 +78,20 @@ class _Round:
     ``num_bytes`` is what capturing it took.
     """
 
-    run: Callable[[], Outputs | None]
-    outputs: Outputs | None = None
+    run: Callable[[], RoundOutputs | None]
+    outputs: RoundOutputs | None = None
     num_bytes: int = 0
 
 
-def choose_ops(model: Transformer) -> RoundOps:
+def choose_ops(model: Transformer, adapter: GatedAdapter | None = None) -> RoundOps:
     """Fused steps where the device, the model's shape and what is installed allow them, else the reference."""
     if model.device.type != "cuda" or find_spec("triton") is None:
         return PlainOps()
     from diffusion_core.model.round_triton import TritonOps, supports
 
-    return TritonOps() if supports(model.config) else PlainOps()
+    if not supports(model.config):
+        return PlainOps()
+    return TritonOps(join_products(model, adapter) if adapter is not None else None)
 
 
 class CapturedForward:
@@ -100,7 +114,8 @@ class CapturedForward:
         self._model, self._adapter, self._taps = model, adapter, tuple(taps)
         self._ops: RoundOps = ops or PlainOps()
         self._is_checked = type(self._ops) is PlainOps
-        self.row_buckets = (EXACT_ROWS,) if exact else ROW_BUCKETS
+        self.row_buckets: tuple[int, ...] = (EXACT_ROWS,) if exact else ROW_BUCKETS
+        self._is_exact = exact
         largest = round_up(max_positions + EXACT_ROWS, KEY_BUCKET)
         self.capacities = (*(c for c in CAPACITY_BUCKETS if 2 * c <= largest), largest)
         self._memory: torch.Tensor | None = None
@@ -134,15 +149,54 @@ class CapturedForward:
         """Whether a round of ``num_rows`` rows behind ``cache`` is one for :meth:`evaluate`."""
         return num_rows <= self.max_rows and cache.length + self.rows_for(num_rows) <= self.capacities[-1]
 
+    def rows_to_score(self, num_rows: int) -> int:
+        """Rows that the output head is given where it is asked apart from a round."""
+        return self.max_rows if self._is_exact else self.rows_for(num_rows)
+
     @torch.inference_mode()
     def prepare(self) -> None:
-        """Make rounds of the largest number of rows now: compiling and capturing them is no wait for a request."""
+        """Make the rounds that requests need now: compiling and capturing them is no wait for a request."""
+        if self._is_exact and self._gives_equal_bits(FEWER_ROWS):
+            self.row_buckets = (FEWER_ROWS, EXACT_ROWS)
+        buckets = self.row_buckets if self._is_exact else (self.max_rows,)
         kinds = (None, 0) if self._adapter is not None else (None,)
-        for capacity, first_slot in product(self.capacities, kinds):
-            model = self._model
-            cache = KVCache(model.config, capacity=capacity - self.max_rows, dtype=model.dtype, device=model.device)
-            rows = range(self.max_rows)
-            self.evaluate(cache, [0] * self.max_rows, rows, causal(self.max_rows), first_slot)
+        for rows, capacity, first_slot in product(buckets, self.capacities, kinds):
+            self.evaluate(
+                self._new_cache(capacity - rows), [0] * rows, range(rows), causal(rows), first_slot, chooses=True
+            )
+
+    def _new_cache(self, capacity: int) -> KVCache:
+        model = self._model
+        return KVCache(model.config, capacity=capacity, dtype=model.dtype, device=model.device)
+
+    def _gives_equal_bits(self, num_rows: int) -> bool:
+        """Whether rounds of ``num_rows`` rows give those rows the bits that rounds of the most rows give them.
+
+        Kernels sum in an order of their own for a number of rows, whatever the values: where a few random rows agree
+        in every bit through all layers and the output head, the order is the same.
+        """
+        generator = torch.Generator().manual_seed(0)
+        committed, rows = self.max_rows, range(self.max_rows, self.max_rows + num_rows)
+        vocab_size = self._model.config.vocab_size
+        ids: list[int] = torch.randint(0, vocab_size, (committed + num_rows,), generator=generator).tolist()
+        cache, whole = self._new_cache(self.capacities[0] - committed), self.row_buckets
+        self.evaluate(cache, ids[:committed], range(committed), causal(committed))
+        cache.commit(committed)
+        found: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for buckets in (whole, (num_rows, *whole)):
+            self.row_buckets = buckets
+            for first_slot in (None, num_rows // 2) if self._adapter is not None else (None,):
+                outputs = self.evaluate(cache, ids[committed:], rows, causal(num_rows), first_slot, chooses=True)
+                hidden = outputs.hidden.clone()
+                padded = torch.cat((hidden, hidden[:1].expand(buckets[0] - num_rows, -1)))
+                found.append((hidden, self._model.scores(padded)[:num_rows]))
+        self.row_buckets = whole
+        half = len(found) // 2
+        return all(
+            torch.equal(one, other)
+            for pair in zip(found[:half], found[half:], strict=True)
+            for one, other in zip(*pair, strict=True)
+        )
 
     def evaluate(
         self,
@@ -151,11 +205,14 @@ class CapturedForward:
         positions: Sequence[int],
         visible: torch.Tensor,
         first_slot: int | None = None,
-    ) -> Outputs:
+        *,
+        chooses: bool = False,
+    ) -> RoundOutputs:
         """Hidden states [T, D] of the rows ``ids`` [T] and one [T, D] per tap, valid until the next round.
 
         ``visible`` is bool [T, T] on the CPU; every row sees all committed keys. The rows' own keys and values are
-        written behind them, as :meth:`Transformer.forward` does; committing them is the caller's.
+        written behind them, as :meth:`Transformer.forward` does; committing them is the caller's. With ``chooses``
+        the round also takes each row's best token and brings all of them to the host, which is :meth:`wait`-ed for.
         """
         assert self.fits(cache, len(ids)), "the caller asks first"
         rows = self.rows_for(len(ids))
@@ -168,11 +225,22 @@ class CapturedForward:
                 self._memory = torch.zeros(shape, dtype=self._model.dtype, device=self._model.device)
         capacity = self._lodge(cache, self._memory, rows)
         self._inputs[rows].fill(cache.length, ids, positions, visible, first_slot)
-        made = self._round_of(_Shape(rows, capacity, first_slot is not None and self._adapter is not None))
+        made = self._round_of(_Shape(rows, capacity, self._adapts(first_slot), chooses))
         outputs = made.run() or made.outputs
         assert outputs is not None
-        hidden, tapped = outputs
-        return hidden[: len(ids)], [x[: len(ids)] for x in tapped]
+        n, best = len(ids), outputs.best
+        return RoundOutputs(outputs.hidden[:n], [x[:n] for x in outputs.tapped], None if best is None else best[:n])
+
+    def _adapts(self, first_slot: int | None) -> bool:
+        """Whether a round is one that adapts slots; fused kernels are the same ones for all rounds of a model."""
+        if self._adapter is None:
+            return False
+        return first_slot is not None or type(self._ops) is not PlainOps
+
+    def wait(self) -> None:
+        """Until what the last round brings to the host is there."""
+        if self._model.device.type == "cuda":
+            torch.cuda.current_stream(self._model.device).synchronize()
 
     def _lodge(self, cache: KVCache, memory: torch.Tensor, rows: int) -> int:
         """Let ``cache`` live in our ``memory``; its capacity there."""
@@ -202,8 +270,14 @@ class CapturedForward:
         assert memory is not None
         view, adapter = memory[:, :, :, : shape.capacity], self._adapter if shape.has_slots else None
 
-        def run_with(ops: RoundOps) -> Outputs:
-            return evaluate_round(self._model, inputs, view, ops, adapter=adapter, taps=self._taps)
+        def run_with(ops: RoundOps) -> RoundOutputs:
+            hidden, tapped = evaluate_round(self._model, inputs, view, ops, adapter=adapter, taps=self._taps)
+            best = None
+            if shape.chooses:
+                best = inputs.best
+                # Of equals `max` takes the first, as the choice outside a round does.
+                best.copy_(self._model.scores(hidden).max(-1).indices, non_blocking=True)
+            return RoundOutputs(hidden, tapped, best)
 
         # Kernels are launched on the current device, which need not be the model's.
         with torch.cuda.device(memory.device) if memory.is_cuda else nullcontext():
@@ -212,12 +286,12 @@ class CapturedForward:
             run = partial(run_with, self._ops)
             return self._capture(run, shape) if memory.is_cuda else _Round(run)
 
-    def _check_ops(self, run_with: Callable[[RoundOps], Outputs]) -> None:
+    def _check_ops(self, run_with: Callable[[RoundOps], RoundOutputs]) -> None:
         """Fused steps are compiled for the device at hand: they are kept if they give what the reference gives."""
         self._is_checked = True
-        expected = run_with(PlainOps())[0].float()
+        expected = run_with(PlainOps()).hidden.float()
         try:
-            found = run_with(self._ops)[0].float()
+            found = run_with(self._ops).hidden.float()
             error = float((found - expected).norm() / expected.norm())
         except Exception:
             # Whatever the compiler does not like: the reference is at hand, and no request has to fail for it.
@@ -227,7 +301,7 @@ class CapturedForward:
             logger.warning("fused steps differ from the reference by %.1e: decoding goes on without them", error)
             self._ops = PlainOps()
 
-    def _capture(self, run: Callable[[], Outputs], shape: _Shape) -> _Round:
+    def _capture(self, run: Callable[[], RoundOutputs], shape: _Shape) -> _Round:
         """Record ``run`` as a graph. It runs a few times before, which writes the same keys to the same places."""
         device = self._model.device
         before = torch.cuda.memory_reserved(device)

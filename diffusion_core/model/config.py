@@ -35,6 +35,29 @@ class AttentionPattern(StrEnum):
     BIDIRECTIONAL = "bidirectional"
 
 
+class Certainty(StrEnum):
+    """What ranks the masked positions of a denoising step: who is committed first.
+
+    ``PROBABILITY``: that of the chosen token (LLaDA's low_confidence, Dream's maskgit_plus). ``MARGIN``: how far it is
+    ahead of the second. ``ENTROPY``: the least entropy of the whole distribution.
+    """
+
+    PROBABILITY = "probability"
+    MARGIN = "margin"
+    ENTROPY = "entropy"
+
+
+class CommitForward(StrEnum):
+    """How the keys and values of a finished block get into the cache.
+
+    ``MERGED``: in the forward that begins the next block. ``APART``: in a forward of its own, as the published samplers
+    do; where logits are shifted it gives the next block's first token, which the other slots then see.
+    """
+
+    MERGED = "merged"
+    APART = "apart"
+
+
 class DrafterKind(StrEnum):
     """Who evaluates the slots of the active block."""
 
@@ -73,7 +96,9 @@ class DiffusionConfig:
     """What makes a checkpoint a diffusion model (architecture.md, decision 3). Never inferred from a name.
 
     ``block_size`` is the trained block (1 for an autoregressive base). ``mask_token_id`` is None when the checkpoint
-    was not trained for mask slots. ``stop_token_ids`` end an answer; ``banned_token_ids`` are never produced.
+    was not trained for mask slots. ``sub_block_size`` is the part of a block that is denoised at a time, 0 for all of
+    it. ``certainty`` ranks positions where a policy commits a number of them. ``stop_token_ids`` end an answer;
+    ``banned_token_ids`` are never produced.
     """
 
     prompt_format: str
@@ -83,6 +108,9 @@ class DiffusionConfig:
     drafter: DrafterKind = DrafterKind.NONE
     mask_token_id: int | None = None
     block_size: int = 1
+    sub_block_size: int = 0
+    certainty: Certainty = Certainty.PROBABILITY
+    commit: CommitForward = CommitForward.MERGED
     stop_token_ids: tuple[int, ...] = ()
     banned_token_ids: tuple[int, ...] = field(default=())
 
@@ -92,6 +120,8 @@ class DiffusionConfig:
             raise CheckpointError(f"drafter {self.drafter.value} needs mask_token_id in {DIFFUSION_CONFIG_FILE}")
         if self.block_size < 1:
             raise CheckpointError(f"block_size is {self.block_size}: at least 1")
+        if self.sub_block_size and (self.sub_block_size < 1 or self.block_size % self.sub_block_size):
+            raise CheckpointError(f"sub_block_size {self.sub_block_size} does not divide block_size {self.block_size}")
 
     @property
     def has_causal_clean_path(self) -> bool:
@@ -112,7 +142,10 @@ def read_model_config(path: Path) -> ModelConfig:
 def read_diffusion_config(path: Path) -> DiffusionConfig:
     """Read a :class:`DiffusionConfig`; a missing, unknown or mistyped key raises :class:`CheckpointError`."""
     values = _read(path, DiffusionConfig)
-    enums = {"alignment": LogitAlignment, "attention": AttentionPattern, "drafter": DrafterKind}
+    enums = {
+        "alignment": LogitAlignment, "attention": AttentionPattern, "drafter": DrafterKind, "commit": CommitForward,
+        "certainty": Certainty,
+    }  # fmt: skip
     for key, enum in enums.items():
         if key in values:
             try:

@@ -40,14 +40,15 @@ def equal_spans(visible: torch.Tensor) -> tuple[tuple[int, int, int], ...]:
 
 
 def with_cache(visible: torch.Tensor, num_cached: int) -> torch.Tensor:
-    """Extend the square mask [T, T] by ``num_cached`` committed keys that all rows see and by padding that none sees.
+    """Extend the mask [T, T] by ``num_cached`` committed keys that all rows see and by padding that none sees.
 
-    Returns bool [T, S], S = ``num_cached + T`` rounded up to the cache's key bucket.
+    Returns bool [T, S], S = ``num_cached + T`` rounded up to the cache's key bucket; of [1, T] (all rows see the same)
+    [1, S].
     """
-    num_rows = visible.shape[0]
-    full = torch.zeros(num_rows, round_up(num_cached + num_rows, KEY_BUCKET), dtype=torch.bool, device=visible.device)
+    num_rows, num_new = visible.shape
+    full = torch.zeros(num_rows, round_up(num_cached + num_new, KEY_BUCKET), dtype=torch.bool, device=visible.device)
     full[:, :num_cached] = True
-    full[:, num_cached : num_cached + num_rows] = visible
+    full[:, num_cached : num_cached + num_new] = visible
     return full
 
 

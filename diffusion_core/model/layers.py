@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.kv_cache import ContextKeys
+from diffusion_core.model.parts import Part
 from diffusion_core.model.rope import rotate
 from diffusion_core.model.tiles import TiledSpan
 
@@ -19,9 +21,9 @@ from diffusion_core.model.tiles import TiledSpan
 class ForwardContext:
     """What all layers of one forward share.
 
-    ``tables``: rotary cosine and sine of the rows; ``visible``: bool [B or 1, T, S]; ``cache``: None in training;
+    ``tables``: rotary cosine and sine of the rows; ``visible``: bool [B or 1, T or 1, S]; ``cache``: None in training;
     ``adapter`` acts on the rows from ``first_slot`` on. ``spans``: while decoding, the rows in tiles (tiles.py); empty
-    otherwise.
+    otherwise. ``parts``: the rows of each sequence where several share the forward, in place of mask, cache and spans.
     """
 
     tables: tuple[torch.Tensor, torch.Tensor]
@@ -30,6 +32,7 @@ class ForwardContext:
     adapter: GatedAdapter | None
     first_slot: int
     spans: tuple[TiledSpan, ...] = ()
+    parts: tuple[Part, ...] = ()
 
 
 class RMSNorm(nn.Module):
@@ -107,7 +110,7 @@ class Attention(nn.Module):
         return queries, keys.transpose(1, 2), qkv[:, :, H + K :].transpose(1, 2)
 
     def attend_in_tiles(
-        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, context: ForwardContext
+        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, spans: Sequence[TiledSpan]
     ) -> torch.Tensor:
         """As :meth:`attend` for the few rows of a decoding round, a fixed number of rows at a time.
 
@@ -117,7 +120,7 @@ class Attention(nn.Module):
         rows, group = queries.shape[1], self.num_heads // self.num_kv_heads
         single = queries.view(rows, self.num_kv_heads, group, self.head_dim)
         parts = []
-        for span in context.spans:
+        for span in spans:
             tiled = span.tile(single[span.start : span.stop])
             shape = (len(tiled), -1, -1, -1)
             seen, told = keys[:, :, : span.num_keys].expand(shape), values[:, :, : span.num_keys].expand(shape)
@@ -125,10 +128,20 @@ class Attention(nn.Module):
         mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
         return mixed.reshape(1, rows, self.num_heads * self.head_dim)
 
+    def attend_apart(
+        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, parts: Sequence[Part]
+    ) -> torch.Tensor:
+        """The rows of each part, which is another sequence, over its own keys and values."""
+        mixed = queries.new_empty(1, queries.shape[1], self.num_heads * self.head_dim)
+        for part in parts:
+            seen, told = part.cache.write(self.layer, part.take(keys, 2), part.take(values, 2))
+            part.put(mixed, self.attend_in_tiles(part.take(queries, 1), seen, told, part.spans))
+        return mixed
+
     def attend(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, visible: torch.Tensor
     ) -> torch.Tensor:
-        """Attention of ``queries`` [B, T, H, Dh] over [B, K, S, Dh] under ``visible`` bool [B or 1, T, S].
+        """Attention of ``queries`` [B, T, H, Dh] over [B, K, S, Dh] under ``visible`` bool [B or 1, T or 1, S].
 
         The query heads that share a key head are laid out as extra rows, so keys and values are never repeated.
         """
@@ -136,7 +149,9 @@ class Attention(nn.Module):
         K, group = self.num_kv_heads, self.num_heads // self.num_kv_heads
         grouped = queries.view(batch, rows, K, group, self.head_dim).permute(0, 2, 3, 1, 4)
         grouped = grouped.reshape(batch, K, group * rows, self.head_dim)
-        mask = visible.unsqueeze(1).repeat(1, 1, group, 1)  # [B or 1, 1, group * T, S]
+        mask = visible.unsqueeze(1)
+        if visible.shape[1] == rows:
+            mask = mask.repeat(1, 1, group, 1)  # [B or 1, 1, group * T, S]; a mask that all rows share needs no copy
         mixed = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
         mixed = mixed.view(batch, K, group, rows, self.head_dim).permute(0, 3, 1, 2, 4)
         return mixed.reshape(batch, rows, self.num_heads * self.head_dim)
@@ -144,10 +159,12 @@ class Attention(nn.Module):
     def forward(self, x: torch.Tensor, context: ForwardContext) -> torch.Tensor:
         """Rows ``x`` [B, T, D] attend to the cache and to each other."""
         queries, keys, values = self.project(x, context)
+        if context.parts:
+            return self.o_proj.run(self.attend_apart(queries, keys, values, context.parts), context)
         if context.cache is not None:
             keys, values = context.cache.write(self.layer, keys, values)
         if context.spans:
-            return self.o_proj.run(self.attend_in_tiles(queries, keys, values, context), context)
+            return self.o_proj.run(self.attend_in_tiles(queries, keys, values, context.spans), context)
         return self.o_proj.run(self.attend(queries, keys, values, context.visible), context)
 
 

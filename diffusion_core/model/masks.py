@@ -7,7 +7,11 @@ pattern says otherwise; the functions here give the square part among the rows o
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
+
+from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 
 
 def causal(num_rows: int) -> torch.Tensor:
@@ -19,6 +23,11 @@ def block_causal(positions: torch.Tensor, block_size: int) -> torch.Tensor:
     """Each row sees its own block (an absolute grid) and all earlier blocks: bool [T, T] for ``positions`` [T]."""
     block = positions // block_size
     return block[:, None] >= block[None, :]
+
+
+def everything(num_rows: int) -> torch.Tensor:
+    """Each row sees all rows: bool [T, T], or [1, T] where there are too many rows for a decoding round."""
+    return torch.ones(num_rows if num_rows <= MAX_DECODE_ROWS else 1, num_rows, dtype=torch.bool)
 
 
 def causal_context(num_clean: int, group_sizes: tuple[int, ...], group_sees: tuple[int, ...]) -> torch.Tensor:
@@ -36,3 +45,15 @@ def causal_context(num_clean: int, group_sizes: tuple[int, ...], group_sees: tup
         visible[start : start + size, start : start + size] = True
         start += size
     return visible
+
+
+def round_mask(num_clean: int, group_size: int = 0, group_sees: tuple[int, ...] = ()) -> torch.Tensor:
+    """:func:`causal_context` with groups of one size. Those of rounds repeat: they are kept, nobody writes to them."""
+    if num_clean + group_size * len(group_sees) > MAX_DECODE_ROWS:
+        return causal_context(num_clean, (group_size,) * len(group_sees), group_sees)
+    return _kept_mask(num_clean, group_size, group_sees)
+
+
+@lru_cache(maxsize=512)
+def _kept_mask(num_clean: int, group_size: int, group_sees: tuple[int, ...]) -> torch.Tensor:
+    return causal_context(num_clean, (group_size,) * len(group_sees), group_sees)

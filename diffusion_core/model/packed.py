@@ -12,15 +12,20 @@ and by at most a rounding in bfloat16 (tests/model/test_packed.py holds all of i
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Protocol
 
 import torch
 from torch import nn
 
+from diffusion_core.model.int4 import Int4Weight, quantize_int4
+from diffusion_core.model.int4_cpu import Int4Matrix, fits_kernel, why_no_int4_kernel
+from diffusion_core.model.int4_cuda import CudaInt4Matrix, fits_cuda_kernel
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 from diffusion_core.model.layers import AdaptableLinear, AdaptedLinear
-from diffusion_core.model.quantized import QuantizedMatrix, quantize_weight
+from diffusion_core.model.quantization import Quantization
+from diffusion_core.model.quantized import QuantizedMatrix, QuantizedWeight, quantize_weight, why_not_quantized
+from diffusion_core.model.tiled import tile_int4, tile_int8
 
 # oneDNN chooses the order for a number of rows; this is a decoding round's.
 _TYPICAL_ROWS = 8
@@ -126,9 +131,49 @@ def pack_linear(linear: AdaptedLinear) -> PackedLinear:
     return PackedLinear(linear.name, PackedMatrix(linear.weight), linear.bias)
 
 
-def quantize_linear(linear: AdaptedLinear) -> PackedLinear:
-    """The layer with its weights in 8 bits."""
-    return PackedLinear(linear.name, QuantizedMatrix(quantize_weight(linear.weight)), linear.bias)
+def quantize_linear(linear: AdaptedLinear, quantization: Quantization, device: torch.device) -> PackedLinear:
+    """The layer with its weights in 8 or 4 bits on that device."""
+    plain = linear.weight.detach().to(device)
+    weight = quantize_int4(plain) if quantization is Quantization.INT4 else quantize_weight(plain)
+    return PackedLinear(linear.name, serving_matrix(weight), linear.bias)
+
+
+def layer_packer(quantization: Quantization, device: torch.device) -> Callable[[AdaptedLinear], PackedLinear]:
+    """What lays a layer out for serving in that form; plain layers for a CPU only."""
+    if quantization is Quantization.NONE:
+        return pack_linear
+    return partial(quantize_linear, quantization=quantization, device=device)
+
+
+def why_not_served(quantization: Quantization, device_type: str) -> str:
+    """Why weights in that form cannot serve on this kind of device; empty when they can.
+
+    Weights in 4 bits always can: where there is no kernel they are widened a tile at a time. So can those in 8 bits on
+    a GPU; on a CPU they are for speed, and serve only where their products are exact.
+    """
+    if quantization is Quantization.INT8 and device_type == "cpu":
+        return why_not_quantized("cpu")
+    return ""
+
+
+def serving_matrix(weight: QuantizedWeight | Int4Weight) -> ServingMatrix:
+    """A quantised weight as its device multiplies it best."""
+    on_cpu = weight.values.device.type == "cpu"
+    if isinstance(weight, Int4Weight):
+        if on_cpu and fits_kernel(weight) and not why_no_int4_kernel():
+            return Int4Matrix(weight)
+        return CudaInt4Matrix(weight) if fits_cuda_kernel(weight) else tile_int4(weight)
+    return QuantizedMatrix(weight) if on_cpu and not why_not_quantized("cpu") else tile_int8(weight)
+
+
+def pack_head(weight: torch.Tensor, quantization: Quantization) -> ServingMatrix | None:
+    """The output head beside layers of that form; None: it stays as it is.
+
+    Where the CPU multiplies 8 bits exactly they are enough for it; 4 would not be.
+    """
+    if quantization is not Quantization.NONE and weight.device.type == "cpu" and not why_not_quantized("cpu"):
+        return QuantizedMatrix(quantize_weight(weight))
+    return PackedMatrix(weight) if can_pack(weight.device, weight.dtype) else None
 
 
 def replace_linears(module: nn.Module, make: Callable[[AdaptedLinear], AdaptableLinear]) -> None:

@@ -21,6 +21,7 @@ _LIMIT = 127  # -128 has no opposite
 _FINER = 128  # what rounding leaves is at most half a step; a power of two, so that scaling by it is exact
 _TINY = 1e-30  # added to scales: a row of zeros is not divided by zero
 _TYPICAL_ROWS = 8
+_UNSIGNED_ZERO = 128  # added to a signed number, which is to flip its highest bit
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,23 @@ class QuantizedMatrix:
 
     def _multiply(self, rows: torch.Tensor) -> torch.Tensor:
         """int8 [R, in] -> float32 [R, out]: the integer sum times the output's scale."""
+        zero = 0
+        if not _multiplies_signed():
+            # The same number less its zero, and so the same sum.
+            zero, rows = _UNSIGNED_ZERO, rows.view(torch.uint8) ^ _UNSIGNED_ZERO
         y: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
-            rows, 1.0, 0, self._packed, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
+            rows, 1.0, zero, self._packed, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
         return y
+
+
+@cache
+def _multiplies_signed() -> bool:
+    """Whether this CPU has instructions for signed rows: with AMX; VNNI alone takes unsigned by signed numbers.
+
+    oneDNN computes anything else element by element, a hundred times as long.
+    """
+    return torch.cpu._is_amx_tile_supported()
 
 
 @cache

@@ -14,7 +14,7 @@ from torch import nn
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.layers import AdaptableLinear, RMSNorm, TransformerLayer
 from diffusion_core.model.round_inputs import RoundInputs
-from diffusion_core.model.round_ops import RoundOps, RoundState
+from diffusion_core.model.round_ops import Change, RoundOps, RoundState
 from diffusion_core.model.transformer import Transformer
 
 
@@ -70,17 +70,16 @@ class _Pass:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The residual stream behind the layer, and its form for what comes next, each [R, D]."""
         ops, state, attention, mlp = self._ops, self._state, layer.attention, layer.mlp
-        qkv = self._apply(attention.qkv_proj, normalised)
-        queries = ops.store_rows(qkv, attention, keys_values, state)
-        mixed = self._apply(attention.o_proj, ops.attend(queries, keys_values, state))
-        x, normalised = ops.add_norm(x, mixed, layer.mlp_norm)
-        inner = ops.gate(self._apply(mlp.gate_up_proj, normalised))
-        return ops.add_norm(x, self._apply(mlp.down_proj, inner), next_norm)
+        qkv, change = self._apply(attention.qkv_proj, normalised)
+        queries = ops.store_rows(qkv, attention, keys_values, state, change)
+        mixed, change = self._apply(attention.o_proj, ops.attend(queries, keys_values, state))
+        x, normalised = ops.add_norm(x, mixed, layer.mlp_norm, state, change)
+        gate_up, change = self._apply(mlp.gate_up_proj, normalised)
+        inner = ops.gate(gate_up, state, change)
+        y, change = self._apply(mlp.down_proj, inner)
+        return ops.add_norm(x, y, next_norm, state, change)
 
-    def _apply(self, linear: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        """A product, with the adapter's change on slot rows."""
-        y: torch.Tensor = linear(x)
-        if self._adapter is None:
-            return y
+    def _apply(self, linear: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, Change | None]:
+        """A product, and what the adapter adds to it on slot rows."""
         assert isinstance(linear, AdaptableLinear)
-        return self._ops.adapt(y, x, self._adapter, linear.name, self._state)
+        return self._ops.product(linear, x, self._adapter, self._state)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 
@@ -32,6 +33,10 @@ class RoundInputs:
         self.start, self.ids, self.positions, self.is_slot, self.sees_cache, self.among = self._split(self._held)
         self._views = [view.numpy() for view in self._split(self._given)]
         self._offsets = torch.arange(num_rows, device=device)
+        self._alone = np.eye(num_rows, dtype=np.int64)
+        self._visible: torch.Tensor | None = None  # held, so that no other tensor can take its place in memory
+        # Where the best token of each row is brought, on the host.
+        self.best = torch.zeros(num_rows, dtype=torch.int64, pin_memory=is_cuda)
 
     def _split(self, whole: torch.Tensor) -> tuple[torch.Tensor, ...]:
         R = self.num_rows
@@ -58,7 +63,8 @@ class RoundInputs:
     ) -> None:
         """Give a round: real rows ``ids`` at ``positions`` behind ``start`` committed ones.
 
-        ``visible`` is bool [T, T] on the CPU, T = ``len(ids)`` at most R; rows from ``first_slot`` on are slots.
+        ``visible`` is bool [T, T] on the CPU, T = ``len(ids)`` at most R, and nobody writes to it afterwards; rows from
+        ``first_slot`` on are slots.
         """
         num_real, R = len(ids), self.num_rows
         assert 0 < num_real <= R
@@ -72,9 +78,10 @@ class RoundInputs:
         if first_slot is not None:
             to_slot[first_slot:num_real] = 1
         to_sees[:num_real], to_sees[num_real:] = 1, 0
-        to_among[:] = 0
-        to_among[:num_real, :num_real] = visible.numpy()
-        to_among[range(num_real, R), range(num_real, R)] = 1
+        if visible is not self._visible:  # the masks of rounds are kept (`round_mask`): the same one is there already
+            to_among[:] = self._alone
+            to_among[:num_real, :num_real] = visible.numpy()
+            self._visible = visible
         self._held.copy_(self._given, non_blocking=True)
         if self._copied is not None:
             self._copied.record(torch.cuda.current_stream(self._device))

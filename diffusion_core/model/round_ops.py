@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from diffusion_core.model.adapter import GatedAdapter
-from diffusion_core.model.layers import Attention, RMSNorm
+from diffusion_core.model.layers import AdaptableLinear, Attention, RMSNorm
 from diffusion_core.model.rope import rotate
 from diffusion_core.model.round_inputs import RoundInputs
 
@@ -37,23 +37,51 @@ class RoundState:
     bias: torch.Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an adapter adds to a product on slot rows, while it is not yet added: ``scale * low @ up.T``.
+
+    ``low`` [R, rank] may be a part of wider rows; ``up`` is [out, rank].
+    """
+
+    low: torch.Tensor
+    up: torch.Tensor
+    scale: float
+
+
 class RoundOps(Protocol):
-    """Steps between the products."""
+    """The products and the steps between them; ``change``, where given, is added to what comes from a product."""
 
     def begin(self, inputs: RoundInputs, rotary: tuple[torch.Tensor, torch.Tensor], num_keys: int) -> RoundState:
         """What is computed once a round; ``num_keys`` is the length of the cache's memory."""
+        ...
+
+    def product(
+        self, linear: AdaptableLinear, x: torch.Tensor, adapter: GatedAdapter | None, state: RoundState
+    ) -> tuple[torch.Tensor, Change | None]:
+        """``linear`` of ``x`` [R, in], [R, out], and what is still to be added to it on slot rows.
+
+        Clean rows keep the base's very bits.
+        """
         ...
 
     def norm(self, x: torch.Tensor, norm: RMSNorm) -> torch.Tensor:
         """``norm(x)`` [R, D]."""
         ...
 
-    def add_norm(self, x: torch.Tensor, delta: torch.Tensor, norm: RMSNorm) -> tuple[torch.Tensor, torch.Tensor]:
+    def add_norm(
+        self, x: torch.Tensor, delta: torch.Tensor, norm: RMSNorm, state: RoundState, change: Change | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """``x + delta`` and its normalised form, each [R, D]."""
         ...
 
     def store_rows(
-        self, qkv: torch.Tensor, attention: Attention, memory: KeysValues, state: RoundState
+        self,
+        qkv: torch.Tensor,
+        attention: Attention,
+        memory: KeysValues,
+        state: RoundState,
+        change: Change | None = None,
     ) -> torch.Tensor:
         """Write the rows' rotated keys and their values into ``memory``; rotated queries [R, H, Dh].
 
@@ -65,22 +93,13 @@ class RoundOps(Protocol):
         """Attention of ``queries`` [R, H, Dh] over all keys that each row sees, [R, H * Dh]."""
         ...
 
-    def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
+    def gate(self, gate_up: torch.Tensor, state: RoundState, change: Change | None = None) -> torch.Tensor:
         """``silu(gate) * up`` [R, I] of [R, 2 I]."""
-        ...
-
-    def adapt(
-        self, y: torch.Tensor, x: torch.Tensor, adapter: GatedAdapter, name: str, state: RoundState
-    ) -> torch.Tensor:
-        """``y`` [R, out] of layer ``name`` with what ``adapter`` adds for ``x`` [R, in] on slot rows; ``y`` may change.
-
-        Clean rows keep the base's very bits.
-        """
         ...
 
 
 class PlainOps:
-    """The reference, in torch's own operations."""
+    """The reference, in torch's own operations. Its products are complete: nothing is left to be added."""
 
     def begin(self, inputs: RoundInputs, rotary: tuple[torch.Tensor, torch.Tensor], num_keys: int) -> RoundState:
         """Compute the mask over the cache once, as a bias."""
@@ -89,21 +108,37 @@ class PlainOps:
         bias.masked_fill_(~visible, float("-inf"))
         return RoundState(inputs, rotary, inputs.targets, bias[:, None, None])
 
+    def product(
+        self, linear: AdaptableLinear, x: torch.Tensor, adapter: GatedAdapter | None, state: RoundState
+    ) -> tuple[torch.Tensor, None]:
+        """What the adapter adds is computed for every row, and taken for slot rows."""
+        y: torch.Tensor = linear(x)
+        if adapter is None:
+            return y, None
+        return torch.where((state.inputs.is_slot == 1).unsqueeze(1), adapter.add_delta(linear.name, x, y), y), None
+
     def norm(self, x: torch.Tensor, norm: RMSNorm) -> torch.Tensor:
         """As the model's own forward."""
         return norm(x)  # type: ignore[no-any-return]
 
-    def add_norm(self, x: torch.Tensor, delta: torch.Tensor, norm: RMSNorm) -> tuple[torch.Tensor, torch.Tensor]:
+    def add_norm(
+        self, x: torch.Tensor, delta: torch.Tensor, norm: RMSNorm, state: RoundState, change: Change | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """As the model's own forward."""
-        x = x + delta
+        x = x + add_change(delta, state, change)
         return x, norm(x)
 
     def store_rows(
-        self, qkv: torch.Tensor, attention: Attention, memory: KeysValues, state: RoundState
+        self,
+        qkv: torch.Tensor,
+        attention: Attention,
+        memory: KeysValues,
+        state: RoundState,
+        change: Change | None = None,
     ) -> torch.Tensor:
         """Head norms where there are any, rotation, and two writes at places that only the device knows."""
         H, K = attention.num_heads, attention.num_kv_heads
-        heads = qkv.view(len(qkv), -1, attention.head_dim)
+        heads = add_change(qkv, state, change).reshape(len(qkv), -1, attention.head_dim)
         queries, own_keys = heads[:, :H], heads[:, H : H + K]
         if attention.q_norm is not None and attention.k_norm is not None:
             queries, own_keys = attention.q_norm(queries), attention.k_norm(own_keys)
@@ -125,13 +160,15 @@ class PlainOps:
         )
         return mixed.reshape(rows, num_heads * size)
 
-    def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
+    def gate(self, gate_up: torch.Tensor, state: RoundState, change: Change | None = None) -> torch.Tensor:
         """As the model's own forward."""
-        gate, up = gate_up.chunk(2, dim=-1)
+        gate, up = add_change(gate_up, state, change).chunk(2, dim=-1)
         return F.silu(gate) * up
 
-    def adapt(
-        self, y: torch.Tensor, x: torch.Tensor, adapter: GatedAdapter, name: str, state: RoundState
-    ) -> torch.Tensor:
-        """Computed for every row, taken for slot rows."""
-        return torch.where((state.inputs.is_slot == 1).unsqueeze(1), adapter.add_delta(name, x, y), y)
+
+def add_change(y: torch.Tensor, state: RoundState, change: Change | None) -> torch.Tensor:
+    """``y`` [R, out] with ``change`` added on slot rows; clean rows keep their bits."""
+    if change is None:
+        return y
+    changed = torch.addmm(y, change.low, change.up.T, alpha=change.scale)
+    return torch.where((state.inputs.is_slot == 1).unsqueeze(1), changed, y)

@@ -9,6 +9,8 @@ Intermediate results are rounded to the model's dtype where torch's own operatio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 import triton
@@ -16,10 +18,11 @@ import triton.language as tl
 
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.config import ModelConfig
+from diffusion_core.model.joined import JoinedProduct
 from diffusion_core.model.kv_cache import KEY_BUCKET
-from diffusion_core.model.layers import Attention, RMSNorm
+from diffusion_core.model.layers import AdaptableLinear, Attention, RMSNorm
 from diffusion_core.model.round_inputs import RoundInputs
-from diffusion_core.model.round_ops import KeysValues, PlainOps, RoundState
+from diffusion_core.model.round_ops import Change, KeysValues, RoundState, add_change
 
 # Keys that one program attends over; divides every length of the cache's memory.
 CHUNK = KEY_BUCKET
@@ -27,8 +30,7 @@ CHUNK = KEY_BUCKET
 CHUNKS_TOGETHER = 8
 # A matrix product of Triton has at least this many rows.
 LEAST_DOT = 16
-GATE_BLOCK = 1024
-ADAPT_BLOCK = 128
+GATE_BLOCK = 512
 
 
 def supports(config: ModelConfig) -> bool:
@@ -38,35 +40,60 @@ def supports(config: ModelConfig) -> bool:
 
 
 @triton.jit
-def _add_norm(x, delta, weight, total, normalised, size, eps, HAS_DELTA: tl.constexpr, BLOCK: tl.constexpr):
+def _with_change(y, low, up, row, at, inside, low_stride, scale, num_out, RANK: tl.constexpr):
+    """``y``, columns ``at`` of a slot row, with what the adapter adds; rounded as torch rounds it."""
+    total = y.to(tl.float32) * 0.0
+    for part in tl.static_range(RANK):
+        left = tl.load(low + row * low_stride + part).to(tl.float32)
+        right = tl.load(up + part * num_out + at, mask=inside, other=0.0)
+        total += left * right.to(tl.float32)
+    return (y.to(tl.float32) + total * scale).to(y.dtype)
+
+
+@triton.jit
+def _add_norm(
+    x, delta, weight, total, normalised, size, eps, delta_stride, low, up, is_slot, low_stride, scale, num_out,
+    HAS_DELTA: tl.constexpr, HAS_CHANGE: tl.constexpr, BLOCK: tl.constexpr, RANK: tl.constexpr,
+):  # fmt: skip
     row = tl.program_id(0)
     at = tl.arange(0, BLOCK)
     inside = at < size
     values = tl.load(x + row * size + at, mask=inside, other=0.0)
     if HAS_DELTA:
-        change = tl.load(delta + row * size + at, mask=inside, other=0.0)
+        change = tl.load(delta + row * delta_stride + at, mask=inside, other=0.0)
+        if HAS_CHANGE:  # noqa: SIM102 - a constant: what it rules out is not compiled
+            if tl.load(is_slot + row) == 1:
+                change = _with_change(change, low, up, row, at, inside, low_stride, scale, num_out, RANK)
         values = (values.to(tl.float32) + change.to(tl.float32)).to(values.dtype)
         tl.store(total + row * size + at, values, mask=inside)
     wide = values.to(tl.float32)
     wide = wide / tl.sqrt(tl.sum(wide * wide, axis=0) / size + eps)
-    scale = tl.load(weight + at, mask=inside, other=0.0)
-    result = wide.to(values.dtype).to(tl.float32) * scale.to(tl.float32)
+    scales = tl.load(weight + at, mask=inside, other=0.0)
+    result = wide.to(values.dtype).to(tl.float32) * scales.to(tl.float32)
     tl.store(normalised + row * size + at, result.to(values.dtype), mask=inside)
 
 
 @triton.jit
 def _store_rows(
-    qkv, cos, sin, start, queries, keys, values, head_stride,
+    qkv, cos, sin, start, queries, keys, values, head_stride, row_stride,
+    low_rank, up, is_slot, low_stride, scale, num_out,
     NUM_HEADS: tl.constexpr, NUM_KV: tl.constexpr, SIZE: tl.constexpr,
+    HAS_CHANGE: tl.constexpr, RANK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
     head = tl.program_id(1)
     HALF: tl.constexpr = SIZE // 2
     low = tl.arange(0, HALF)
     high = low + HALF
-    source = qkv + (row * (NUM_HEADS + 2 * NUM_KV) + head) * SIZE
+    source = qkv + row * row_stride + head * SIZE
     first = tl.load(source + low)
     second = tl.load(source + high)
+    if HAS_CHANGE:  # noqa: SIM102 - a constant: what it rules out is not compiled
+        if tl.load(is_slot + row) == 1:
+            one, two = head * SIZE + low, head * SIZE + high
+            every = low >= 0
+            first = _with_change(first, low_rank, up, row, one, every, low_stride, scale, num_out, RANK)
+            second = _with_change(second, low_rank, up, row, two, every, low_stride, scale, num_out, RANK)
     place = tl.load(start) + row
     if head < NUM_HEADS + NUM_KV:
         a = first.to(tl.float32)
@@ -165,77 +192,116 @@ def _join_chunks(
 
 
 @triton.jit
-def _gate(gate_up, result, size, BLOCK: tl.constexpr):
+def _gate(
+    gate_up, result, size, row_stride, low, up_pair, is_slot, low_stride, scale, num_out,
+    HAS_CHANGE: tl.constexpr, BLOCK: tl.constexpr, RANK: tl.constexpr,
+):  # fmt: skip
     row = tl.program_id(0)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
-    gate = tl.load(gate_up + row * 2 * size + at, mask=inside, other=0.0)
-    up = tl.load(gate_up + row * 2 * size + size + at, mask=inside, other=0.0)
+    gate = tl.load(gate_up + row * row_stride + at, mask=inside, other=0.0)
+    up = tl.load(gate_up + row * row_stride + size + at, mask=inside, other=0.0)
+    if HAS_CHANGE:  # noqa: SIM102 - a constant: what it rules out is not compiled
+        if tl.load(is_slot + row) == 1:
+            gate = _with_change(gate, low, up_pair, row, at, inside, low_stride, scale, num_out, RANK)
+            up = _with_change(up, low, up_pair, row, size + at, inside, low_stride, scale, num_out, RANK)
     wide = gate.to(tl.float32)
     opened = (wide / (1.0 + tl.exp(-wide))).to(gate.dtype)
     tl.store(result + row * size + at, (opened.to(tl.float32) * up.to(tl.float32)).to(gate.dtype), mask=inside)
 
 
-@triton.jit
-def _adapt(
-    y, low, up, is_slot, size, scale, num_rows,
-    RANK: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    part = tl.arange(0, RANK)
-    slot = tl.load(is_slot + row, mask=row < num_rows, other=0) == 1
-    if tl.max(slot.to(tl.int32), axis=0) == 1:
-        left = tl.load(low + row[:, None] * RANK + part[None, :], mask=slot[:, None], other=0.0)
-        right = tl.load(up + column[None, :] * RANK + part[:, None], mask=column[None, :] < size, other=0.0)
-        delta = tl.dot(left, right, input_precision="ieee").to(left.dtype)
-        delta = (delta.to(tl.float32) * scale).to(left.dtype)
-        inside = slot[:, None] & (column[None, :] < size)
-        place = y + row[:, None] * size + column[None, :]
-        value = tl.load(place, mask=inside, other=0.0)
-        tl.store(place, (value.to(tl.float32) + delta.to(tl.float32)).to(value.dtype), mask=inside)
+class _ChangeArguments:
+    """A change as kernels take it; without one, arguments that nothing reads."""
+
+    def __init__(self, change: Change | None, state: RoundState | None, unread: torch.Tensor) -> None:
+        self.sizes: dict[str, int | bool] = {"HAS_CHANGE": change is not None, "RANK": 1}
+        if change is None or state is None:
+            self.values: tuple[torch.Tensor | int | float, ...] = (unread, unread, unread, 0, 1.0, 0)
+            return
+        num_out, self.sizes["RANK"] = change.up.shape
+        low, is_slot = change.low, state.inputs.is_slot
+        assert low.stride(1) == 1
+        self.values = (low, change.up.T.contiguous(), is_slot, low.stride(0), change.scale, num_out)
 
 
 class TritonOps:
-    """The steps of :class:`~diffusion_core.model.round_ops.RoundOps` as single kernels."""
+    """The steps of :class:`~diffusion_core.model.round_ops.RoundOps` as single kernels.
+
+    ``joined``: products that compute the adapter's ``low`` with their own columns (joined.py), by layer.
+    """
+
+    def __init__(self, joined: Mapping[str, JoinedProduct] | None = None) -> None:
+        self._joined = joined or {}
 
     def begin(self, inputs: RoundInputs, rotary: tuple[torch.Tensor, torch.Tensor], num_keys: int) -> RoundState:
         """Nothing to compute: the kernels read the inputs themselves."""
         return RoundState(inputs, rotary)
 
+    def product(
+        self, linear: AdaptableLinear, x: torch.Tensor, adapter: GatedAdapter | None, state: RoundState
+    ) -> tuple[torch.Tensor, Change | None]:
+        """The product, and what the kernel behind it has to add.
+
+        A joined product is used in rounds without slots too: it must be one and the same kernel (DECISIONS 1).
+        """
+        joined = self._joined.get(linear.name)
+        if joined is not None:
+            y, low = joined.apply(x)
+            return y, None if adapter is None else Change(low, joined.up, adapter.scale)
+        if adapter is None:
+            return linear(x), None
+        down, up = adapter.pair(linear.name)
+        return linear(x), Change(F.linear(x, down), up, adapter.scale)
+
     def norm(self, x: torch.Tensor, norm: RMSNorm) -> torch.Tensor:
         """``norm(x)`` [R, D]."""
-        return self._norm(x, None, norm)[1]
+        return self._norm(x, None, norm, None, None)[1]
 
-    def add_norm(self, x: torch.Tensor, delta: torch.Tensor, norm: RMSNorm) -> tuple[torch.Tensor, torch.Tensor]:
+    def add_norm(
+        self, x: torch.Tensor, delta: torch.Tensor, norm: RMSNorm, state: RoundState, change: Change | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """``x + delta`` and its normalised form, each [R, D]."""
-        return self._norm(x, delta, norm)
+        return self._norm(x, delta, norm, state, change)
 
-    def _norm(self, x: torch.Tensor, delta: torch.Tensor | None, norm: RMSNorm) -> tuple[torch.Tensor, torch.Tensor]:
+    def _norm(
+        self,
+        x: torch.Tensor,
+        delta: torch.Tensor | None,
+        norm: RMSNorm,
+        state: RoundState | None,
+        change: Change | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         x = x.contiguous()
         normalised, total = torch.empty_like(x), x if delta is None else torch.empty_like(x)
-        size = x.shape[1]
+        size, changing = x.shape[1], _ChangeArguments(change, state, x)
         _add_norm[(len(x),)](
-            x, x if delta is None else delta.contiguous(), norm.weight, total, normalised, size, norm.eps,
-            HAS_DELTA=delta is not None, BLOCK=triton.next_power_of_2(size),
+            x, x if delta is None else delta, norm.weight, total, normalised, size, norm.eps,
+            0 if delta is None else delta.stride(0), *changing.values,
+            HAS_DELTA=delta is not None, BLOCK=triton.next_power_of_2(size), **changing.sizes,
         )  # fmt: skip
         return total, normalised
 
     def store_rows(
-        self, qkv: torch.Tensor, attention: Attention, memory: KeysValues, state: RoundState
+        self,
+        qkv: torch.Tensor,
+        attention: Attention,
+        memory: KeysValues,
+        state: RoundState,
+        change: Change | None = None,
     ) -> torch.Tensor:
         """Write the rows' rotated keys and their values into ``memory``; rotated queries [R, H, Dh]."""
         H, K, size = attention.num_heads, attention.num_kv_heads, attention.head_dim
         if attention.q_norm is not None and attention.k_norm is not None:
-            heads = qkv.view(len(qkv), -1, size)
+            heads, change = add_change(qkv, state, change).reshape(len(qkv), -1, size), None
             parts = attention.q_norm(heads[:, :H]), attention.k_norm(heads[:, H : H + K]), heads[:, H + K :]
-            qkv = torch.cat(parts, dim=1)
+            qkv = torch.cat(parts, dim=1).flatten(1)
         keys, values = memory
         queries = torch.empty(len(qkv), H, size, dtype=qkv.dtype, device=qkv.device)
         cos, sin = (table.contiguous() for table in state.rotary)
+        changing = _ChangeArguments(change, state, qkv)
         _store_rows[(len(qkv), H + 2 * K)](
-            qkv.contiguous(), cos, sin, state.inputs.start, queries, keys, values, keys.stride(0),
-            NUM_HEADS=H, NUM_KV=K, SIZE=size,
+            qkv, cos, sin, state.inputs.start, queries, keys, values, keys.stride(0), qkv.stride(0),
+            *changing.values, NUM_HEADS=H, NUM_KV=K, SIZE=size, **changing.sizes,
         )  # fmt: skip
         return queries
 
@@ -257,26 +323,12 @@ class TritonOps:
         )
         return mixed
 
-    def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
+    def gate(self, gate_up: torch.Tensor, state: RoundState, change: Change | None = None) -> torch.Tensor:
         """``silu(gate) * up`` [R, I] of [R, 2 I]."""
         rows, size = gate_up.shape[0], gate_up.shape[1] // 2
         result = torch.empty(rows, size, dtype=gate_up.dtype, device=gate_up.device)
-        _gate[(rows, triton.cdiv(size, GATE_BLOCK))](gate_up.contiguous(), result, size, BLOCK=GATE_BLOCK)
+        changing = _ChangeArguments(change, state, gate_up)
+        _gate[(rows, triton.cdiv(size, GATE_BLOCK))](
+            gate_up, result, size, gate_up.stride(0), *changing.values, BLOCK=GATE_BLOCK, **changing.sizes
+        )
         return result
-
-    def adapt(
-        self, y: torch.Tensor, x: torch.Tensor, adapter: GatedAdapter, name: str, state: RoundState
-    ) -> torch.Tensor:
-        """``y`` [R, out] of layer ``name``, changed in place on slot rows only."""
-        down, up = adapter.pair(name)
-        rank = len(down)
-        if rank < LEAST_DOT or rank & (rank - 1):
-            return PlainOps().adapt(y, x, adapter, name, state)
-        low, y = F.linear(x, down), y.contiguous()
-        rows, size = y.shape
-        grid = (triton.cdiv(rows, LEAST_DOT), triton.cdiv(size, ADAPT_BLOCK))
-        _adapt[grid](
-            y, low, up.contiguous(), state.inputs.is_slot, size, adapter.scale, rows,
-            RANK=rank, ROWS=LEAST_DOT, BLOCK=ADAPT_BLOCK,
-        )  # fmt: skip
-        return y

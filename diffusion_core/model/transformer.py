@@ -17,14 +17,13 @@ from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS, ContextKeys, equal_spans
 from diffusion_core.model.layers import ForwardContext, RMSNorm, TransformerLayer
 from diffusion_core.model.packed import (
-    PackedMatrix,
     ServingMatrix,
     count_bytes,
-    pack_linear,
-    quantize_linear,
+    layer_packer,
+    pack_head,
     replace_linears,
 )
-from diffusion_core.model.quantized import QuantizedMatrix, quantize_weight
+from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.rope import RotaryEmbedding
 from diffusion_core.model.tiles import TiledSpan, tile_height, tile_spans
 
@@ -80,8 +79,9 @@ class Transformer(nn.Module):
         Args:
             input_ids: tokens [B, T].
             positions: absolute positions [B, T].
-            visible: bool [T, T] or [B, T, T], True where a row sees another row of this call. With a KVCache ([T, T]
-                only) every row also sees all committed keys; with a FixedContext the mask covers it too.
+            visible: bool [T, T] or [B, T, T], True where a row sees another row of this call; of more than
+                ``MAX_DECODE_ROWS`` rows that all see the same also [1, T]. With a KVCache (no [B, T, T]) every row also
+                sees all committed keys; with a FixedContext the mask covers it too.
             cache: the rows' keys and values are written behind the committed ones; committing them is the caller's.
             adapter: acts on the slot rows.
             first_slot: the rows from here on are slots (None: there are none).
@@ -130,15 +130,16 @@ class Transformer(nn.Module):
         """The plain weight [V, D] of the output head: the embedding's where the two are tied."""
         return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
-    def pack(self, *, quantize: bool = False) -> None:
-        """Lay the weights out for serving on a CPU (packed.py): faster; no training, no saving after.
+    def pack(self, *, quantize: Quantization = Quantization.NONE, device: torch.device | None = None) -> None:
+        """Lay the weights out for serving (packed.py): no training, no saving after.
 
-        With ``quantize`` they have 8 bits (quantized.py): faster still, and near the plain model instead of equal.
+        With ``quantize`` they have 8 or 4 bits: smaller, and near the plain model instead of equal. Layers that are
+        quantised move to ``device`` one by one (None: they stay); the rest is the caller's to move.
         """
+        device = device or self.device
         # The plain head stays for those who want single rows of it: mapped, and so without memory until touched.
-        head = self.head_weight
-        self.packed_head = QuantizedMatrix(quantize_weight(head)) if quantize else PackedMatrix(head)
-        replace_linears(self, quantize_linear if quantize else pack_linear)
+        self.packed_head = pack_head(self.head_weight, quantize) if device.type == "cpu" else None
+        replace_linears(self, layer_packer(quantize, device))
 
     @property
     def num_bytes(self) -> int:

@@ -6,18 +6,23 @@ from helpers.tiny_models import tiny_adapter, tiny_transformer
 
 from diffusion_core.errors import CheckpointError
 from diffusion_core.model.adapter import GatedAdapter
+from diffusion_core.model.packed import can_pack
 from diffusion_core.model.transformer import Transformer
 
 IDS = torch.tensor([250, 3, 7, 100, 41])
 
 
+# What the kernels of this CPU take.
+DTYPE = torch.bfloat16 if can_pack(torch.device("cpu"), torch.bfloat16) else torch.float32
+
+
 @pytest.fixture
 def base() -> Transformer:
-    return tiny_transformer("qwen2", 0).bfloat16()
+    return tiny_transformer("qwen2", 0).to(DTYPE)
 
 
 def served(base: Transformer, *, serve: bool) -> GatedAdapter:
-    adapter = tiny_adapter(base.config).bfloat16()
+    adapter = tiny_adapter(base.config).to(DTYPE)
     adapter.keep_to(IDS)
     adapter.bind(base, serve=serve)
     return adapter
@@ -28,8 +33,8 @@ def test_served_changes_are_those_of_the_pairs(base: Transformer) -> None:
     plain, fast = served(base, serve=False), served(base, serve=True)
     generator = torch.Generator().manual_seed(1)
     for name, (num_in, num_out) in plain._shapes.items():
-        x = torch.randn(1, 5, num_in, generator=generator).bfloat16()
-        y = torch.randn(1, 5, num_out, generator=generator).bfloat16()
+        x = torch.randn(1, 5, num_in, generator=generator).to(DTYPE)
+        y = torch.randn(1, 5, num_out, generator=generator).to(DTYPE)
         expected = plain.change(name, x[:, 2:], y[:, 2:])
         assert expected.data_ptr() != y.data_ptr(), "without serving nothing changes in place"
         clean = y[:, :2].clone()
@@ -43,7 +48,7 @@ def test_served_changes_are_those_of_the_pairs(base: Transformer) -> None:
 @torch.inference_mode()
 def test_guesses_are_the_best_of_what_is_drafted(base: Transformer, serve: bool) -> None:
     adapter = served(base, serve=serve)
-    hidden = torch.randn(9, base.config.hidden_size, generator=torch.Generator().manual_seed(2)).bfloat16()
+    hidden = torch.randn(9, base.config.hidden_size, generator=torch.Generator().manual_seed(2)).to(DTYPE)
     scores = hidden.float() @ base.head_weight[IDS].float().T
     assert adapter.guess(hidden) == IDS[scores.argmax(-1)].tolist()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import time
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from diffusion_core.model.config import DiffusionConfig, ModelConfig
 from diffusion_core.model.kv_cache import KEY_BUCKET, KVCache
 from diffusion_core.model.masks import causal
 from diffusion_core.model.packed import PackedLinear
+from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.quantized import QuantizedMatrix, quantize_weight, why_not_quantized
 from diffusion_core.model.transformer import Transformer
 from diffusion_core.sampling.evaluate import Denoiser
@@ -124,7 +127,7 @@ def test_a_forward_is_near_the_plain_one(shape: str, dtype: torch.dtype, with_ad
     ids, positions = torch.arange(40, 72).unsqueeze(0), torch.arange(32).unsqueeze(0)
     wanted = plain.logits(plain(ids, positions, causal(32), adapter=adapter, first_slot=20))
     model = copy.deepcopy(plain).to(dtype)
-    model.pack(quantize=True)
+    model.pack(quantize=Quantization.INT8)
     adapter = adapter.to(dtype) if adapter is not None else None
     found = model.logits(model(ids, positions, causal(32), adapter=adapter, first_slot=20))
     assert found.dtype == torch.float32
@@ -137,7 +140,7 @@ def test_a_packed_model_is_small(shape: str) -> None:
     plain = random_model(wide_config(shape), 8)
     model = copy.deepcopy(plain).bfloat16()
     before, rows = model.num_bytes, model.embed_tokens.weight.numel()
-    model.pack(quantize=True)
+    model.pack(quantize=Quantization.INT8)
     assert all(
         isinstance(child.matrix, QuantizedMatrix) for child in model.modules() if isinstance(child, PackedLinear)
     )
@@ -150,7 +153,7 @@ def test_a_packed_model_is_small(shape: str) -> None:
 @pytest.mark.parametrize("with_slots", [False, True])
 def test_rows_together_equal_rows_one_by_one(start: int, dtype: torch.dtype, with_slots: bool) -> None:
     model = random_model(wide_config("qwen2"), start).to(dtype)
-    model.pack(quantize=True)
+    model.pack(quantize=Quantization.INT8)
     adapter = tiny_adapter(model.config).to(dtype)
     denoiser = Denoiser(model, DiffusionConfig(prompt_format="plain/1"), adapter)
     tokens = torch.randint(0, 250, (start + 24,), generator=torch.Generator().manual_seed(start)).tolist()
@@ -179,7 +182,7 @@ def test_rows_together_equal_rows_one_by_one(start: int, dtype: torch.dtype, wit
 @pytest.mark.parametrize("shape", SHAPES)
 def test_cached_is_near_uncached(shape: str) -> None:
     model = tiny_transformer(shape, seed=9)
-    model.pack(quantize=True)
+    model.pack(quantize=Quantization.INT8)
     denoiser = Denoiser(model, DiffusionConfig(prompt_format="plain/1"))
     tokens = list(range(60, 160))
     whole = denoiser.evaluate(KVCache(model.config, capacity=100, dtype=torch.float32), tokens)
@@ -188,3 +191,19 @@ def test_cached_is_near_uncached(shape: str) -> None:
     cache.commit(90)
     # Attention sums in another order when the rows are not the same, and 8 bits can turn that into a step.
     assert relative_error(denoiser.evaluate(cache, tokens[90:]), whole[90:]) < 0.02
+
+
+def test_the_kernel_is_not_the_reference_one() -> None:
+    """Where oneDNN has no kernel it computes element by element: right, and a hundred times slower than float32."""
+    matrix = QuantizedMatrix(quantize_weight(torch.randn(1152, 896)), split=False)
+    x, wide = torch.randn(32, 896), torch.randn(1152, 896)
+
+    def seconds(product: Callable[[], torch.Tensor]) -> float:
+        times = []
+        for _ in range(5):
+            began = time.perf_counter()
+            product()
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    assert seconds(lambda: matrix.linear(x)) < 10 * seconds(lambda: torch.nn.functional.linear(x, wide))
