@@ -1,7 +1,7 @@
 """The block decoder: one answer from a prompt, one forward at a time.
 
-A generator, so that the engine decides between any two forwards whether to go on: a cancel costs at most the forward
-that is running. The text is decoded and the stop rules are checked token by token.
+A generator, so that the engine decides between any two forwards whether to go on, and who shares one: a cancel costs at
+most the forward that is running. The text is decoded and the stop rules are checked token by token.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from dataclasses import dataclass, field
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from diffusion_core.model.config import AttentionPattern
 from diffusion_core.requests import DecodingParams, FinishReason, Policy, SamplingParams
+from diffusion_core.sampling.asking import Decoding, progress_of
+from diffusion_core.sampling.canvas_settings import make_canvas_policy
+from diffusion_core.sampling.choice_watch import ChoiceWatch
 from diffusion_core.sampling.costed_rounds import CostedRounds, RoundModel
 from diffusion_core.sampling.departures import DepartureRecorder
 from diffusion_core.sampling.drafts import DraftSource
@@ -20,7 +24,7 @@ from diffusion_core.sampling.evaluate import Denoiser
 from diffusion_core.sampling.fixed_rounds import FixedRounds
 from diffusion_core.sampling.logits import TokenChooser
 from diffusion_core.sampling.parallel import ParallelPolicy
-from diffusion_core.sampling.policy import DecodingPolicy, resolve_policy
+from diffusion_core.sampling.policy import LOSSLESS, DecodingPolicy, Step, resolve_policy
 from diffusion_core.sampling.rounds import MAX_SLOT_ROWS, RoundPlanner, RoundShape
 from diffusion_core.sampling.sequence import DecodingSequence
 from diffusion_core.sampling.stop import StopRule, find_repetition
@@ -58,18 +62,22 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """State after a forward: the settled text, and the tokens of the draft that may still change."""
+    """State after a forward: the settled text, and the tokens of the draft that may still change.
+
+    ``step`` is what the forward came to; None while the prompt is computed.
+    """
 
     num_prefilled: int
     settled: str
     draft: list[int]
+    step: Step | None = None
 
 
 class BlockDecoder:
     """Decodes one task over one sequence. Iterate :meth:`run`; then :attr:`answer` is complete.
 
     ``rounds`` is what earlier tasks of the same model taught about drafts, and what its forwards cost; this one adds to
-    it. ``recorder`` is told what else could have been chosen.
+    it. ``recorder`` is told what else could have been chosen, ``watch`` how probable everything was.
 
     Raises:
         CheckpointError: the checkpoint cannot decode with the policy asked for.
@@ -85,12 +93,14 @@ class BlockDecoder:
         *,
         rounds: RoundModel | None = None,
         recorder: DepartureRecorder | None = None,
+        watch: ChoiceWatch | None = None,
     ) -> None:
         self._sequence, self._task, self._tokenizer = sequence, task, tokenizer
         self._rounds = rounds or RoundModel()
         self.policy = resolve_policy(task.decoding.policy, denoiser)
-        self._recorder = recorder
+        self._recorder, self._watch = recorder, watch
         self._policy = self._make_policy(denoiser, sources)
+        sequence.slots_only_draft = self.policy in LOSSLESS
         self._token_starts: list[int] = []
         self._stream = DecodeStream(skip_special_tokens=True)
         self._num_read = 0
@@ -101,10 +111,15 @@ class BlockDecoder:
         banned = list(task.banned_token_ids)
         if denoiser.mask_id is not None and denoiser.mask_id < denoiser.model.config.vocab_size:
             banned.append(denoiser.mask_id)
-        chooser = TokenChooser(task.sampling, banned, self._recorder)
+        chooser = TokenChooser(task.sampling, banned, self._recorder, self._watch)
         block_size = decoding.block_size or max(denoiser.contract.block_size, 1)
         if block_size == 1 and not decoding.block_size:
             block_size = DEFAULT_BLOCK_SIZE
+        if denoiser.contract.attention is AttentionPattern.BIDIRECTIONAL:
+            return make_canvas_policy(
+                self.policy, decoding, chooser, denoiser.contract,
+                max_tokens=task.max_tokens, fills_in=bool(self._sequence.suffix), stop_ids=task.stop_token_ids,
+            )  # fmt: skip
         match self.policy:
             case Policy.AUTOREGRESSIVE:
                 return AutoregressivePolicy(chooser)
@@ -123,6 +138,7 @@ class BlockDecoder:
                     block_size=block_size,
                     select=lambda confidence, is_masked: select_by_confidence(confidence, is_masked, tau),
                     tau_low=tau_low,
+                    stop_token_ids=task.stop_token_ids,
                 )
             case _:
                 count = decoding.num_per_step
@@ -130,6 +146,7 @@ class BlockDecoder:
                     chooser,
                     block_size=block_size,
                     select=lambda confidence, is_masked: select_fixed(confidence, is_masked, count),
+                    stop_token_ids=task.stop_token_ids,
                 )
 
     def _plan_rounds(self, block_size: int) -> RoundPlanner:
@@ -141,13 +158,29 @@ class BlockDecoder:
         return CostedRounds(rounds, rounds.costs, block_size=block_size, may_choose_size=may_choose, task=task.name)
 
     def run(self) -> Iterator[Progress]:
-        """Prefill, then denoise until a stop rule, a stop token or the budget ends the answer; yields per forward."""
-        for rows in self._sequence.prefill():
+        """:meth:`decode`, each forward by itself; yields after every one."""
+        return progress_of(self.decode())
+
+    def decode(self) -> Decoding[Progress]:
+        """Prefill, then denoise until a stop rule, a stop token or the budget ends the answer.
+
+        Yields what it wants evaluated and is sent the outcome; yields progress after every forward.
+        """
+        while rows := (yield from self._sequence.prefill_piece()):
             yield Progress(rows, "", [])
         while self.answer.finish_reason is None:
-            step = self._policy.step(self._sequence)
+            step = yield from self._policy.step(self._sequence)
             self._read(step.accepted)
-            yield Progress(0, self.answer.text, step.draft)
+            if step.is_final and self.answer.finish_reason is None:
+                self._finish(len(self.answer.text), FinishReason.STOP)
+            yield Progress(0, self.answer.text, step.draft, step)
+
+    def settled_text(self) -> str:
+        """The beginning of the text that no stop rule can cut off any more."""
+        text = self.answer.text
+        if self.answer.finish_reason is not None:
+            return text
+        return text[: min((rule.settled(text) for rule in self._task.stop_rules), default=len(text))]
 
     def replay(self, tokens: Sequence[int]) -> None:
         """Take the sequence's first answer tokens as given, before :meth:`run`."""

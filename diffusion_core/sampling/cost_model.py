@@ -36,20 +36,14 @@ class RoundSize:
     num_keys: int
 
 
-class CostModel:
+class RoundCosts:
     """Milliseconds by rows, as plain lists for quick reading: ``body``, ``head``, ``slots`` and ``drafter``."""
 
-    def __init__(self, table: CostTable) -> None:
-        self.table = table
-        self.drafter = read_curve(table.drafter)
-        self._body, self._slots = read_curve(table.body), read_curve(table.slots)
-        self.head = read_curve(table.head)
-        self.body, self.slots = self._body, self._slots
-        self._pace: deque[float] = deque(maxlen=_MOST_PACE)
-        self._ratios = [deque[float](maxlen=_MOST_OF_A_BUCKET) for _ in _BUCKETS]
-        self._slot_ratios: deque[float] = deque(maxlen=_MOST_OF_A_BUCKET)
-        self._corrections = [1.0] * len(_BUCKETS)
-        self._slot_correction = 1.0
+    table: CostTable
+    body: list[float]
+    head: list[float]
+    slots: list[float]
+    drafter: list[float]
 
     def row_ms(self, num_keys: int) -> float:
         """What every row costs more because ``num_keys`` positions are committed."""
@@ -61,6 +55,55 @@ class CostModel:
         head = sum(self.head[min(n, MAX_DECODE_ROWS)] for n in size.scored)
         at = min(rows, MAX_DECODE_ROWS)
         return self.body[at] + self.slots[min(size.slots, MAX_DECODE_ROWS)] + head + rows * self.row_ms(size.num_keys)
+
+
+class SharedCosts(RoundCosts):
+    """A sequence's share of forwards that ``company`` sequences share, each with as many rows.
+
+    So a row costs what it adds where the others' rows are, and tokens by milliseconds of one sequence are those of all
+    by the time of the whole forward: what is best for one is then best for all of them together.
+    """
+
+    def __init__(self, costs: CostModel, company: int) -> None:
+        self.table, self.drafter = costs.table, costs.drafter
+        self.body, self.head, self.slots = (
+            [_read_beyond(curve, rows * company) / company for rows in range(MAX_DECODE_ROWS + 1)]
+            for curve in (costs.body, costs.head, costs.slots)
+        )
+
+
+def _read_beyond(curve: list[float], rows: int) -> float:
+    """A point of a curve; beyond its end rows cost what the last third of them does."""
+    if rows <= MAX_DECODE_ROWS:
+        return curve[rows]
+    before = MAX_DECODE_ROWS * 2 // 3
+    slope = (curve[MAX_DECODE_ROWS] - curve[before]) / (MAX_DECODE_ROWS - before)
+    return curve[MAX_DECODE_ROWS] + slope * (rows - MAX_DECODE_ROWS)
+
+
+class CostModel(RoundCosts):
+    """The measured table, corrected by the rounds themselves."""
+
+    def __init__(self, table: CostTable) -> None:
+        self.table = table
+        self._shared: dict[int, SharedCosts] = {}
+        self.drafter = read_curve(table.drafter)
+        self._body, self._slots = read_curve(table.body), read_curve(table.slots)
+        self.head = read_curve(table.head)
+        self.body, self.slots = self._body, self._slots
+        self._pace: deque[float] = deque(maxlen=_MOST_PACE)
+        self._ratios = [deque[float](maxlen=_MOST_OF_A_BUCKET) for _ in _BUCKETS]
+        self._slot_ratios: deque[float] = deque(maxlen=_MOST_OF_A_BUCKET)
+        self._corrections = [1.0] * len(_BUCKETS)
+        self._slot_correction = 1.0
+
+    def shared_by(self, company: int) -> RoundCosts:
+        """The costs of one sequence where ``company`` share their forwards."""
+        if company <= 1:
+            return self
+        if company not in self._shared:
+            self._shared[company] = SharedCosts(self, company)
+        return self._shared[company]
 
     @property
     def pace(self) -> float:
@@ -94,6 +137,7 @@ class CostModel:
         if corrections == self._corrections and slot_correction == self._slot_correction:
             return
         self._corrections, self._slot_correction = corrections, slot_correction
+        self._shared.clear()
         self.slots = [ms * slot_correction for ms in self._slots]
         self.body, most = [0.0], 0.0
         for rows in range(1, MAX_DECODE_ROWS + 1):

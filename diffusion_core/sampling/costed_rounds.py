@@ -7,7 +7,7 @@ not pay is tried again now and then: else its figures would stay what they once 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from diffusion_core.sampling.acceptance import Acceptance
 from diffusion_core.sampling.cost_model import CostModel
@@ -73,18 +73,22 @@ class RoundModel:
     rates: dict[str, GoingRate] = field(default_factory=dict)
 
 
+@dataclass
+class _Plan:
+    plan: SlotPlan
+    age: int = 0
+
+
 class CostedRounds:
     """Chooses the rounds of one answer. ``task`` tells answers apart whose rounds go differently far."""
 
     def __init__(
         self, model: RoundModel, costs: CostModel, *, block_size: int, may_choose_size: bool = True, task: str = ""
     ) -> None:
-        self._model, self._costs = model, costs
+        self._model, self._costs, self._task = model, costs, task
         sizes = [size for size in _BLOCK_SIZES if size < block_size] if may_choose_size else []
         self._sizes = (*sizes, block_size)
-        self._going = model.rates.setdefault(task, GoingRate())
-        self._plan: SlotPlan | None = None
-        self._plan_age = 0
+        self._plans: dict[int, _Plan] = {}
 
     @property
     def draft_limit(self) -> int:
@@ -94,7 +98,7 @@ class CostedRounds:
     def choose(self, situation: Situation) -> Round:
         """The round that is worth most."""
         terms, statistics = self._terms(situation), self._model.statistics
-        plan = self._current_plan(terms) if situation.has_slots else None
+        plan = self._current_plan(terms, situation.company) if situation.has_slots else None
         drafts: list[tuple[list[int], str, list[float]]] = [([], "", [1.0])]
         if situation.slots:
             reach = statistics.reach(slots_kind(situation.slots, situation.free))
@@ -104,13 +108,13 @@ class CostedRounds:
         index = max(range(len(drafts)), key=lambda each: alone[each].value)
         best = alone[index]
         is_due = statistics.rounds_since_slots >= PROBE_EVERY and not situation.slots
-        if plan is not None and is_due and best.tokens < _PROBE_BELOW:
-            size = min(self._sizes[-1], situation.max_slots(0))
+        size = min(self._sizes[-1], situation.max_slots(0))
+        if plan is not None and is_due and best.tokens < _PROBE_BELOW and size:
             return Round([], groups=(0,), block_size=size, scores_slots=True)
         if plan is not None:
-            best, index = self._add_slots(
-                terms, plan, best, index, [(c, d[2]) for c, d in zip(alone, drafts, strict=True)]
-            )
+            used = replace(plan, worth=plan.worth * self._going(situation.company).use_of_slots)
+            ways = [(c, d[2]) for c, d in zip(alone, drafts, strict=True)]
+            best, index = self._add_slots(terms, used, best, index, ways)
         draft, source, _ = drafts[index]
         size = plan.block_size if plan is not None and best.groups else 0
         return Round(draft[: best.length], source if best.length else "", best.groups, size, best.scores_slots)
@@ -119,7 +123,7 @@ class CostedRounds:
         self, terms: Terms, plan: SlotPlan, best: Choice, index: int, drafts: Sequence[tuple[Choice, list[float]]]
     ) -> tuple[Choice, int]:
         """The best round of all with slots, and the index of its draft: slots may make a shorter one the best."""
-        worth = plan.worth * self._going.use_of_slots
+        worth = plan.worth
         for number, (longest, reach) in enumerate(drafts):
             for length in (longest.length, *(n for n in _LENGTHS if n < longest.length)):
                 alone = longest if length == longest.length else value_alone(terms, reach, length)
@@ -153,23 +157,34 @@ class CostedRounds:
             len(text) - 1,
             has_own_head=self._costs.table.has_own_head,
         )
-        expected = self._costs.expect(size)
+        expected = self._costs.shared_by(situation.company).expect(size)
         if situation.has_head and situation.slots:
             expected += self._costs.drafter[len(situation.slots)]
-        self._going.add(len(text), expected)
-        self._going.add_guess(bool(situation.slots), chosen.source == SLOTS)
-        self._plan_age += 1
+        going = self._going(situation.company)
+        going.add(len(text), expected)
+        going.add_guess(bool(situation.slots), chosen.source == SLOTS)
+        if (planned := self._plans.get(situation.company)) is not None:
+            planned.age += 1
         if ms is not None:
             self._costs.observe(size, ms)
 
-    def _terms(self, situation: Situation) -> Terms:
-        costs = self._costs
-        slowest = 1 / max(costs.body[1] + costs.head[1], 1e-9)
-        return Terms(costs, self._going.rate(slowest), situation.num_pending, costs.row_ms(situation.num_keys))
+    def _going(self, company: int) -> GoingRate:
+        """What rounds of this kind of task give of late where so many sequences share their forwards."""
+        key = self._task if company == 1 else f"{self._task} by {company}"
+        return self._model.rates.setdefault(key, GoingRate())
 
-    def _current_plan(self, terms: Terms) -> SlotPlan:
-        if self._plan is None or self._plan_age >= _PLAN_EVERY:
+    def _terms(self, situation: Situation) -> Terms:
+        costs = self._costs.shared_by(situation.company)
+        rate = self._going(situation.company).rate(1 / max(costs.body[1] + costs.head[1], 1e-9))
+        return Terms(costs, rate, situation.num_pending, costs.row_ms(situation.num_keys), situation.max_rows)
+
+    def _current_plan(self, terms: Terms, company: int) -> SlotPlan:
+        planned = self._plans.get(company)
+        if planned is None or planned.age >= _PLAN_EVERY:
             reach = self._model.statistics.reach(slots_kind((), ()))
-            self._plan = plan_slots(self._costs, reach, self._sizes, rate=terms.rate, row_ms=terms.row_ms)
-            self._model.plan, self._plan_age = self._plan, 0
-        return self._plan
+            plan = plan_slots(
+                terms.costs, reach, self._sizes, rate=terms.rate, row_ms=terms.row_ms, max_rows=terms.max_rows
+            )
+            planned = self._plans[company] = _Plan(plan)
+            self._model.plan = plan
+        return planned.plan

@@ -11,13 +11,17 @@ from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.captured import CapturedForward
 from diffusion_core.model.config import DiffusionConfig
 from diffusion_core.model.draft_head import DraftHead
-from diffusion_core.model.kv_cache import KVCache
-from diffusion_core.model.masks import causal
+from diffusion_core.model.kv_cache import MAX_DECODE_ROWS, KVCache, round_up
+from diffusion_core.model.masks import round_mask
 from diffusion_core.model.transformer import Transformer
 
 # Kernels for a single row take another path (matrix times vector) whose sums are split differently, so a lone row
 # would not give what the same row gives in company. A forward therefore never has fewer rows than this.
 MIN_ROWS = 2
+
+# Kernels are made for a number of rows and never given back (about a megabyte for each number). Where rows are many, a
+# few more hardly cost anything: beyond a decoding round their number is a multiple of this.
+ROW_STEP = 16
 
 # Rows of one forward while a prompt is computed: between two such forwards a cancel is noticed.
 PREFILL_ROWS = 256
@@ -49,6 +53,11 @@ class Denoiser:
         return self.mask_id is not None and self.draft_head is None
 
     @property
+    def can_share(self) -> bool:
+        """Whether rows of several sequences may share a forward. Captured rounds are one sequence's each."""
+        return self.captured is None and self.model.device.type == "cpu"
+
+    @property
     def max_round_rows(self) -> int | None:
         """Rows that a decoding round should not exceed; None: any number."""
         return None if self.captured is None else self.captured.max_rows
@@ -63,28 +72,34 @@ class Denoiser:
         visible: torch.Tensor | None = None,
         first_slot: int | None = None,
         tapped: list[torch.Tensor] | None = None,
+        best: list[int] | None = None,
     ) -> torch.Tensor:
         """Hidden states [T, D] of rows ``tokens`` behind the cache; nothing is committed.
 
         Positions default to those right behind the cache, visibility to causal. Rows from ``first_slot`` on are
-        slots. ``tapped`` receives the draft head's taps, [1, T, D] each.
+        slots. ``tapped`` receives the draft head's taps, [1, T, D] each; ``best`` the best token of each row where
+        the round takes it itself (captured rounds do), else it stays empty.
         """
         rows, device = len(tokens), self.model.device
         if positions is None:
             positions = range(cache.length, cache.length + rows)
         if visible is None:
-            visible = causal(rows)
+            visible = round_mask(rows)
         if self.captured is not None and self.captured.fits(cache, rows):
-            hidden, taps = self.captured.evaluate(cache, tokens, positions, visible, first_slot)
+            chooses = best is not None
+            outputs = self.captured.evaluate(cache, tokens, positions, visible, first_slot, chooses=chooses)
             if tapped is not None:
-                tapped[:] = [x.unsqueeze(0) for x in taps]
-            return hidden
+                tapped[:] = [x.unsqueeze(0) for x in outputs.tapped]
+            if best is not None and outputs.best is not None:
+                self.captured.wait()
+                best[:] = outputs.best.tolist()
+            return outputs.hidden
         ids, places = list(tokens), list(positions)
-        if (lacking := MIN_ROWS - rows) > 0:
+        if (lacking := self._rows_lacking(rows, visible)) > 0:
             # Padding rows see only themselves, and no real row sees them.
             ids += [0] * lacking
             places += [places[-1]] * lacking
-            padded = torch.eye(MIN_ROWS, dtype=torch.bool)
+            padded = torch.eye(rows + lacking, dtype=torch.bool)
             padded[:rows, :rows] = visible
             visible = padded
         hidden = self.model(
@@ -101,6 +116,12 @@ class Denoiser:
             tapped[:] = [x[:, :rows] for x in tapped]
         return hidden[0, :rows]  # type: ignore[no-any-return]
 
+    def _rows_lacking(self, rows: int, visible: torch.Tensor) -> int:
+        """How many rows are added that nobody reads."""
+        if rows > MAX_DECODE_ROWS and len(visible) == rows and self.model.device.type == "cpu":
+            return round_up(rows, ROW_STEP) - rows
+        return max(0, MIN_ROWS - rows)
+
     @property
     def guesses_apart(self) -> bool:
         """Whether slots are read by :meth:`GatedAdapter.guess`; captured rounds read them with everything else."""
@@ -110,6 +131,11 @@ class Denoiser:
         """Tokens of slots by their hidden states [R, D], by the drafter's own small head."""
         assert self.adapter is not None
         return self.adapter.guess(hidden)
+
+    def guess_surely(self, hidden: torch.Tensor) -> tuple[list[int], list[float]]:
+        """As :meth:`guess`, with the probabilities that the small head gives them."""
+        assert self.adapter is not None
+        return self.adapter.guess_surely(hidden)
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -121,7 +147,7 @@ class Denoiser:
         """As :meth:`logits`, in the dtype in which the head gives them: to wide rows float32 is a pass of its own."""
         rows, wanted = hidden.shape[0], MIN_ROWS
         if self.captured is not None and rows <= self.captured.max_rows:
-            wanted = max(MIN_ROWS, self.captured.rows_for(rows))
+            wanted = max(MIN_ROWS, self.captured.rows_to_score(rows))
         if rows >= wanted:
             return self.model.scores(hidden)
         padded = torch.cat((hidden, hidden[:1].expand(wanted - rows, -1)))

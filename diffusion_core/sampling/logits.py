@@ -12,29 +12,46 @@ from collections.abc import Sequence
 
 import torch
 
+from diffusion_core.model.config import Certainty
 from diffusion_core.requests import SamplingParams
+from diffusion_core.sampling.choice_watch import ChoiceWatch
 from diffusion_core.sampling.departures import DepartureRecorder
 
 _POSITION_STRIDE = 1_000_003
+# Under the logarithm of the entropy, as the samplers of Dream and its relatives have it.
+_TINY = 1e-10
 
 
 class TokenChooser:
     """Chooses one token per row. ``banned`` ids are never produced (mask token, padded vocabulary rows).
 
-    ``recorder`` is told of every choice and of what came close to it.
+    ``recorder`` is told of every choice and of what came close to it, ``watch`` how probable each was.
     """
 
     def __init__(
-        self, sampling: SamplingParams, banned: Sequence[int] = (), recorder: DepartureRecorder | None = None
+        self,
+        sampling: SamplingParams,
+        banned: Sequence[int] = (),
+        recorder: DepartureRecorder | None = None,
+        watch: ChoiceWatch | None = None,
     ) -> None:
-        self._sampling, self._recorder = sampling, recorder
+        self._sampling, self._recorder, self.watch = sampling, recorder, watch
         self._banned_ids = frozenset(banned)
         self._banned = torch.tensor(sorted(self._banned_ids), dtype=torch.long)
 
     @property
     def is_plain(self) -> bool:
         """Whether choosing is a mere argmax: noise and notes take time of their own."""
-        return self._sampling.temperature <= 0 and self._recorder is None
+        return self.is_greedy and self._recorder is None and self.watch is None
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the best token is chosen, without noise."""
+        return self._sampling.temperature <= 0
+
+    def takes(self, best: Sequence[int]) -> bool:
+        """Whether the best tokens of some rows are what :meth:`choose` would choose of their scores."""
+        return self.is_plain and self._banned_ids.isdisjoint(best)
 
     def allow(self, logits: torch.Tensor) -> torch.Tensor:
         """``logits`` [R, V] with banned tokens at minus infinity (paper, section 3.1: the mask logit)."""
@@ -56,28 +73,36 @@ class TokenChooser:
                 return best
         allowed = self.allow(logits.float())
         chosen: list[int] = self._choose(allowed, positions).tolist()
-        if self._recorder is not None:
-            self._recorder.note(allowed, positions, chosen)
+        self._note(allowed, positions, chosen)
         return chosen
 
+    def _note(self, allowed: torch.Tensor, positions: Sequence[int], chosen: list[int]) -> None:
+        for recorder in (self._recorder, self.watch):
+            if recorder is not None:
+                recorder.note(allowed, positions, chosen)
+
     def choose_surely(
-        self, logits: torch.Tensor, positions: Sequence[int], given: Sequence[int | None]
+        self,
+        logits: torch.Tensor,
+        positions: Sequence[int],
+        given: Sequence[int | None],
+        certainty: Certainty = Certainty.PROBABILITY,
     ) -> tuple[list[int], torch.Tensor]:
         """As :meth:`choose`, with how sure the model is of each row, float32 [R] on the CPU.
 
         That is the probability, at temperature 1 and unfiltered (checkpoints.md, pitfall 5), of the row's token in
-        ``given`` [R], or of the chosen one where that is None. The device is waited for once.
+        ``given`` [R], or of the chosen one where that is None. ``certainty`` may ask for something else, which speaks
+        of the whole row and not of ``given``. The device is waited for once.
         """
         allowed = self.allow(logits)
         chosen = self._choose(allowed, positions)
         kept = torch.tensor([-1 if token is None else token for token in given]).to(logits.device, non_blocking=True)
         tokens = torch.where(kept < 0, chosen, kept)
-        probabilities = allowed.softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+        sure = _measure(allowed.softmax(-1), tokens, certainty)
         # One copy to the host carries both: float64 holds every id and every float32.
-        both = torch.stack((chosen.double(), probabilities.double())).cpu()
+        both = torch.stack((chosen.double(), sure.double())).cpu()
         choices = [int(token) for token in both[0].tolist()]
-        if self._recorder is not None:
-            self._recorder.note(allowed, positions, choices)
+        self._note(allowed, positions, choices)
         return choices, both[1].float()
 
     def _choose(self, allowed: torch.Tensor, positions: Sequence[int]) -> torch.Tensor:
@@ -102,3 +127,15 @@ class TokenChooser:
         uniform = torch.rand(like.shape[-1], generator=generator, dtype=torch.float64)
         # float64 and the clamp: float32 uniforms near 1 would collapse the tail of the Gumbel distribution.
         return -torch.log(-torch.log(uniform.clamp_min(1e-300))).float().to(like.device)
+
+
+def _measure(probabilities: torch.Tensor, tokens: torch.Tensor, certainty: Certainty) -> torch.Tensor:
+    """How sure rows of ``probabilities`` [R, V] are, float [R]: of ``tokens`` [R], or altogether."""
+    match certainty:
+        case Certainty.MARGIN:
+            first, second = probabilities.topk(2, dim=-1).values.unbind(-1)
+            return first - second
+        case Certainty.ENTROPY:
+            return (probabilities * (probabilities + _TINY).log()).sum(-1)
+        case _:
+            return probabilities.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)

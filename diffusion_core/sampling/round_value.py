@@ -11,18 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
-from diffusion_core.sampling.cost_model import CostModel
+from diffusion_core.sampling.cost_model import RoundCosts
 from diffusion_core.sampling.rounds import MAX_SLOT_ROWS
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What does not depend on the round: costs, the going rate, pending rows, and what a row costs for its keys."""
+    """What does not depend on the round: costs, the going rate, pending rows, and what a row costs for its keys.
 
-    costs: CostModel
+    ``max_rows`` bounds the rows of the round.
+    """
+
+    costs: RoundCosts
     rate: float
     num_pending: int = 1
     row_ms: float = 0.0
+    max_rows: int = MAX_DECODE_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ def best_length(terms: Terms, reach: Sequence[float], most: int) -> Choice:
     """The best round without slots that verifies up to ``most`` tokens of a draft; of equals the shortest."""
     body, head, rate, row_ms, pending = terms.costs.body, terms.costs.head, terms.rate, terms.row_ms, terms.num_pending
     best, length, tokens = -1e30, 0, 1.0
-    for n in range(min(most, len(reach) - 1, MAX_DECODE_ROWS - pending) + 1):
+    for n in range(max(0, min(most, len(reach) - 1, terms.max_rows - pending)) + 1):
         tokens += reach[n] if n else 0.0
         value = tokens - rate * (body[pending + n] + head[n + 1] + (pending + n) * row_ms)
         if value > best:
@@ -66,7 +70,7 @@ def with_slots(terms: Terms, alone: Choice, reach: Sequence[float], size: int, w
     """``alone`` with slots behind as many accepted lengths as pay; as it is where none do."""
     costs, rate, length = terms.costs, terms.rate, alone.length
     rows = terms.num_pending + length
-    room = min(MAX_SLOT_ROWS, MAX_DECODE_ROWS - rows) // size
+    room = min(MAX_SLOT_ROWS, terms.max_rows - rows) // size
     if worth <= 0 or room <= 0:
         return alone
     chances = [reach[n] - reach[n + 1] for n in range(length)] + [reach[length]]

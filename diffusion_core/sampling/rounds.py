@@ -60,6 +60,7 @@ class Situation:
     ``slots`` is a drafter's guess that an earlier round left, ``free`` are the drafts of the sources that have one.
     ``has_slots``: the model can fill slots in its own forward; ``has_head``: a draft head can be asked.
     ``max_rows`` bounds the rows of the round: more would leave the shape in which rows do not depend on each other.
+    ``company`` sequences share the forward, this one included.
     """
 
     slots: list[int]
@@ -69,6 +70,7 @@ class Situation:
     has_slots: bool
     has_head: bool = False
     max_rows: int = MAX_DECODE_ROWS
+    company: int = 1
 
     @property
     def max_draft(self) -> int:

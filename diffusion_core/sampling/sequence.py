@@ -8,9 +8,13 @@ from dataclasses import dataclass
 import torch
 
 from diffusion_core.model.config import AttentionPattern
-from diffusion_core.model.kv_cache import KVCache
+from diffusion_core.model.kv_cache import MAX_DECODE_ROWS, KVCache
 from diffusion_core.model.masks import block_causal, causal_context
+from diffusion_core.sampling.asking import Asking, Evaluated, RowsWanted, ask_rows, run_alone
 from diffusion_core.sampling.evaluate import PREFILL_ROWS, Denoiser
+
+# However many sequences share a forward: a token with a draft of a few more.
+FEWEST_ROWS = 4
 
 
 @dataclass
@@ -54,7 +58,10 @@ class SequenceCache:
 
 @dataclass
 class DecodingSequence:
-    """``tokens`` are committed for good; those behind ``cache.length`` are pending: accepted, not yet in the cache."""
+    """``tokens`` are committed for good; those behind ``cache.length`` are pending: accepted, not yet in the cache.
+
+    ``suffix`` stands behind the answer: for models that are denoised as a whole and fill it in between.
+    """
 
     denoiser: Denoiser
     tokens: list[int]
@@ -62,13 +69,23 @@ class DecodingSequence:
     num_prompt: int = 0
     num_forwards: int = 0
     num_head_calls: int = 0
+    suffix: tuple[int, ...] = ()
     # Hidden states [1 + B, D] that guess the first tokens behind the prompt; see :meth:`prefill`.
     outlook: torch.Tensor | None = None
+    # Sequences that decode in the same forwards, this one included.
+    company: int = 1
+    # Whether the text does not depend on bits of slots, so that they may be evaluated in any company.
+    slots_only_draft: bool = True
 
     @property
     def pending(self) -> list[int]:
         """Committed tokens whose keys and values are not in the cache."""
         return self.tokens[self.cache.length :]
+
+    @property
+    def fair_rows(self) -> int:
+        """Rows of a forward that this sequence may fill, so that all of its company have room in it."""
+        return max(MAX_DECODE_ROWS // self.company, FEWEST_ROWS)
 
     @property
     def answer(self) -> list[int]:
@@ -83,14 +100,26 @@ class DecodingSequence:
         positions: Sequence[int] | None = None,
         visible: torch.Tensor | None = None,
         first_slot: int | None = None,
-    ) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
-        """One counted forward. The first ``num_clean`` rows may be committed afterwards with :meth:`keep`."""
+        wants_best: bool = False,
+        piece: int = 0,
+    ) -> Asking[Evaluated]:
+        """One counted forward. The first ``num_clean`` rows may be committed afterwards with :meth:`keep`.
+
+        ``wants_best``: the best token of each row, where a captured round takes it itself. ``piece``: see
+        :class:`RowsWanted`.
+        """
         self.num_forwards += 1
-        tapped: list[torch.Tensor] | None = [] if self.denoiser.draft_head is not None else None
-        hidden = self.denoiser.evaluate(
-            self.cache.base, rows, positions=positions, visible=visible, first_slot=first_slot, tapped=tapped
-        )
-        return hidden, None if tapped is None else [x[:, :num_clean] for x in tapped]
+        has_head = self.denoiser.draft_head is not None
+        may_share = first_slot is None or self.denoiser.adapter is None or self.slots_only_draft
+        outcome = yield from ask_rows(
+            RowsWanted(
+                self.denoiser, self.cache.base, rows, positions, visible, first_slot,
+                wants_taps=has_head, wants_best=wants_best, may_share=may_share, piece=piece,
+            )
+        )  # fmt: skip
+        if outcome.tapped is not None:
+            outcome.tapped = [x[:, :num_clean] for x in outcome.tapped]
+        return outcome
 
     def keep(self, num_rows: int, tapped: list[torch.Tensor] | None) -> None:
         """Commit the keys and values of the first ``num_rows`` rows of the last forward."""
@@ -103,52 +132,60 @@ class DecodingSequence:
         self.cache.base.commit(num_rows)
 
     def prefill(self) -> Iterator[int]:
-        """Compute the prompt's keys and values but for the last token; yields after each forward its rows.
+        """Compute the prompt alone; yields after each forward its rows. See :meth:`prefill_piece`."""
+        while rows := run_alone(self.prefill_piece()):
+            yield rows
+
+    def prefill_piece(self) -> Asking[int]:
+        """Compute the next piece of the prompt but for its last token; its rows, 0 when all are there.
 
         The last of these forwards looks ahead (:attr:`outlook`): the prompt's last token and a block of slots ride
         along, uncommitted. Whoever decodes gets the same rows, so that what is committed does not depend on it.
         """
         contract = self.denoiser.contract
-        target = len(self.tokens) - 1
-        step = PREFILL_ROWS
+        target, step, piece = len(self.tokens) - 1, PREFILL_ROWS, 1
         if contract.attention is AttentionPattern.BLOCK_CAUSAL:
             # Only whole blocks of the absolute grid have final keys and values. The last one stays pending, so that
             # its last row can speak of the first slot of the next block.
-            target = target // contract.block_size * contract.block_size
-            step = max(1, PREFILL_ROWS // contract.block_size) * contract.block_size
+            piece = contract.block_size
+            target = target // piece * piece
+            step = max(1, step // piece) * piece
         elif contract.attention is AttentionPattern.BIDIRECTIONAL:
             target = 0
+        start = self.cache.length
+        if start >= target:
+            return 0
         forwards = self.num_forwards
-        looks_ahead = contract.attention is AttentionPattern.CAUSAL_CONTEXT
-        while self.cache.length < target:
-            start = self.cache.length
-            end = min(target, start + step)
-            if looks_ahead and end == target:
-                tapped = self._look_ahead(start, end)
-            else:
-                visible = None
-                if contract.attention is AttentionPattern.BLOCK_CAUSAL:
-                    visible = block_causal(torch.arange(start, end), contract.block_size)
-                _, tapped = self.forward(self.tokens[start:end], num_clean=end - start, visible=visible)
-            self.keep(end - start, tapped)
-            self.num_forwards = forwards  # the prompt is not part of the NFE
-            yield end - start
+        end = min(target, start + step)
+        if contract.attention is AttentionPattern.CAUSAL_CONTEXT and end == target:
+            found = yield from self._look_ahead(start, end)
+        else:
+            visible = None
+            if contract.attention is AttentionPattern.BLOCK_CAUSAL:
+                visible = block_causal(torch.arange(start, end), contract.block_size)
+            found = yield from self.forward(self.tokens[start:end], num_clean=end - start, visible=visible, piece=piece)
+        num_rows = min(end - start, len(found.hidden))
+        self.keep(num_rows, found.tapped)
+        self.num_forwards = forwards  # the prompt is not part of the NFE
+        return num_rows
 
-    def _look_ahead(self, start: int, end: int) -> list[torch.Tensor] | None:
+    def _look_ahead(self, start: int, end: int) -> Asking[Evaluated]:
         """The forward of ``tokens[start:end]``, the token behind them, and slots that see all of these."""
         denoiser, num_clean = self.denoiser, end + 1 - start
         size = max(denoiser.contract.block_size, 1) if denoiser.has_slots else 0
         rows = self.tokens[start : end + 1]
         if not size:
-            hidden, tapped = self.forward(rows, num_clean=end - start)
+            found = yield from self.forward(rows, num_clean=end - start, piece=1)
         else:
             assert denoiser.mask_id is not None
-            hidden, tapped = self.forward(
+            found = yield from self.forward(
                 rows + [denoiser.mask_id] * size,
                 num_clean=end - start,
                 visible=causal_context(num_clean, (size,), (num_clean,)),
                 first_slot=num_clean,
+                piece=1,
             )
-        # A copy: the memory of captured rounds is written again by whoever decodes next.
-        self.outlook = hidden[num_clean - 1 :].clone()
-        return tapped
+        if len(found.hidden) == num_clean + size:
+            # A copy: the memory of captured rounds is written again by whoever decodes next.
+            self.outlook = found.hidden[num_clean - 1 :].clone()
+        return found

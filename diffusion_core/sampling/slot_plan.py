@@ -7,9 +7,10 @@ Policy iteration finds the rounds with the most tokens per millisecond for every
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from diffusion_core.sampling.cost_model import CostModel
+from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
+from diffusion_core.sampling.cost_model import RoundCosts
 from diffusion_core.sampling.round_value import Choice, Terms, value_alone, with_slots
 from diffusion_core.sampling.rounds import RoundShape
 
@@ -30,26 +31,35 @@ class SlotPlan:
 
 
 def plan_slots(
-    costs: CostModel, reach: Sequence[float], block_sizes: Sequence[int], *, rate: float = 0.0, row_ms: float = 0.0
+    costs: RoundCosts,
+    reach: Sequence[float],
+    block_sizes: Sequence[int],
+    *,
+    rate: float = 0.0,
+    row_ms: float = 0.0,
+    max_rows: int = MAX_DECODE_ROWS,
 ) -> SlotPlan:
     """The best plan for slots whose guesses are accepted with the chances ``reach``.
 
-    ``rate`` is the going rate where other drafts make it higher than slots alone would (0: they do not).
+    ``rate`` is the going rate where other drafts make it higher than slots alone would (0: they do not). A round has at
+    most ``max_rows`` rows.
     """
-    plans = [_plan_size(costs, reach, size, rate, row_ms) for size in block_sizes]
+    terms = Terms(costs, rate, 1, row_ms, max_rows)
+    plans = [_plan_size(terms, reach, size) for size in block_sizes]
     return max(plans, key=lambda plan: plan.rate)
 
 
-def _plan_size(costs: CostModel, reach: Sequence[float], size: int, rate: float, row_ms: float) -> SlotPlan:
-    terms = Terms(costs, 0.0, 1, row_ms)
-    without, having = value_alone(terms, reach, 0), value_alone(terms, reach, size)
+def _plan_size(going: Terms, reach: Sequence[float], size: int) -> SlotPlan:
+    rate, longest = going.rate, min(size, going.max_rows - 1)
+    terms = replace(going, rate=0.0)
+    without, having = value_alone(terms, reach, 0), value_alone(terms, reach, longest)
     slots_rate = _long_run_rate(without, having)
     worth = _worth(without, having, max(slots_rate, rate))
     for _ in range(_MOST_ITERATIONS):
         before = (without.groups, having.length, having.groups)
-        terms = Terms(costs, max(slots_rate, rate), 1, row_ms)
+        terms = replace(going, rate=max(slots_rate, rate))
         without = with_slots(terms, value_alone(terms, reach, 0), reach, size, worth)
-        rounds = (with_slots(terms, value_alone(terms, reach, n), reach, size, worth) for n in range(size + 1))
+        rounds = (with_slots(terms, value_alone(terms, reach, n), reach, size, worth) for n in range(longest + 1))
         having = max(rounds, key=lambda each: each.value)
         slots_rate = _long_run_rate(without, having)
         worth = _worth(without, having, max(slots_rate, rate))

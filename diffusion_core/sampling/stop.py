@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from diffusion_core.requests import FinishReason
-from diffusion_core.scope import IndentedScope
+from diffusion_core.scope import IndentedScope, may_become_clause
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,10 @@ class StopRule(Protocol):
         """Whether the text ends, and where."""
         ...
 
+    def settled(self, text: str) -> int:
+        """How many of the characters of a text that goes on cannot be cut off any more."""
+        ...
+
 
 class LineRule:
     """Single-line mode: the first line is the answer."""
@@ -37,6 +41,10 @@ class LineRule:
         """Stop at the first line break."""
         ends = [i for i in (text.find("\n", len(text) - num_new), text.find("\r", len(text) - num_new)) if i >= 0]
         return Stop(min(ends), FinishReason.LINE) if ends else None
+
+    def settled(self, text: str) -> int:
+        """All of it."""
+        return len(text)
 
 
 class FenceRule:
@@ -52,6 +60,10 @@ class FenceRule:
         start = max(0, len(text) - num_new - len(self._fence))
         found = text.find("\n" + self._fence, start)
         return Stop(found + 1, FinishReason.STOP) if found >= 0 else None
+
+    def settled(self, text: str) -> int:
+        """All but what may be the beginning of a fence."""
+        return len(text.rstrip("`"))
 
 
 class SuffixRule:
@@ -80,6 +92,19 @@ class SuffixRule:
             return None
         return Stop(len("".join(lines[: last[0]])), FinishReason.SUFFIX)
 
+    def settled(self, text: str) -> int:
+        """All but lines at the end that may be the first of the repeated ones."""
+        lines = text.splitlines(keepends=True)
+        shown = [i for i, line in enumerate(lines) if i >= self._first and (line.strip() or not line.endswith("\n"))]
+        for count in range(min(len(self._lines), len(shown)), 0, -1):
+            *whole, last = shown[-count:]
+            expected = self._lines[count - 1]
+            end = lines[last]
+            is_alike = end.rstrip() == expected if end.endswith("\n") else expected.startswith(end.rstrip())
+            if is_alike and all(lines[i].rstrip() == self._lines[n] for n, i in enumerate(whole)):
+                return len("".join(lines[: shown[-count]]))
+        return len(text)
+
 
 class ScopeRule:
     """Languages of significant indentation: stop before the first line that leaves the cursor's place."""
@@ -94,6 +119,11 @@ class ScopeRule:
         lines = text.split("\n")
         outside = self._scope.first_outside(lines)
         return None if outside is None else Stop(sum(len(line) + 1 for line in lines[:outside]), FinishReason.SCOPE)
+
+    def settled(self, text: str) -> int:
+        """All but a line at the end of which too little is known."""
+        start = text.rfind("\n") + 1
+        return start if start and may_become_clause(text[start:].strip()) else len(text)
 
 
 class BraceScopeRule:
@@ -125,6 +155,10 @@ class BraceScopeRule:
             if body.startswith("}") and depth < self._least and not body.endswith(("{", "(", "[")):
                 return Stop(end, FinishReason.SCOPE)
         return None
+
+    def settled(self, text: str) -> int:
+        """All of it: the closing line belongs to the answer."""
+        return len(text)
 
 
 BRACE_LANGUAGES = frozenset(

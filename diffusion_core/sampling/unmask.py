@@ -13,7 +13,7 @@ def select_by_confidence(confidence: torch.Tensor, is_masked: torch.Tensor, tau:
     chosen = is_masked & (confidence >= tau)
     if not chosen.any() and is_masked.any():
         chosen = chosen.clone()
-        chosen[confidence.masked_fill(~is_masked, -1.0).argmax()] = True
+        chosen[confidence.masked_fill(~is_masked, float("-inf")).argmax()] = True
     return chosen
 
 
@@ -22,7 +22,7 @@ def select_fixed(confidence: torch.Tensor, is_masked: torch.Tensor, num_per_step
     count = min(num_per_step, int(is_masked.sum()))
     chosen = torch.zeros_like(is_masked)
     if count:
-        chosen[confidence.masked_fill(~is_masked, -1.0).topk(count).indices] = True
+        chosen[confidence.masked_fill(~is_masked, float("-inf")).topk(count).indices] = True
     return chosen
 
 

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import torch
 
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
-from diffusion_core.model.masks import causal_context
+from diffusion_core.model.masks import round_mask
+from diffusion_core.sampling.asking import Asking, Evaluated, ask_guesses, ask_scores
 from diffusion_core.sampling.draft_statistics import DraftStatistics
 from diffusion_core.sampling.drafts import OUTLOOK, OUTLOOK_SUPPORT, Draft, DraftSource
 from diffusion_core.sampling.logits import TokenChooser
@@ -29,12 +30,15 @@ class AutoregressivePolicy:
     def __init__(self, chooser: TokenChooser) -> None:
         self._chooser = chooser
 
-    def step(self, sequence: DecodingSequence) -> Step:
+    def step(self, sequence: DecodingSequence) -> Asking[Step]:
         """Evaluate the pending tokens; their last row gives the next token."""
         pending = sequence.pending
-        hidden, tapped = sequence.forward(pending, num_clean=len(pending))
-        sequence.keep(len(pending), tapped)
-        token = self._chooser.choose(sequence.denoiser.scores(hidden[-1:]), [len(sequence.tokens)])
+        found = yield from sequence.forward(pending, num_clean=len(pending), wants_best=self._chooser.is_plain)
+        sequence.keep(len(pending), found.tapped)
+        token = found.best[-1:]
+        if not token or not self._chooser.takes(token):
+            scores = yield from ask_scores(sequence.denoiser, found.hidden[-1:])
+            token = self._chooser.choose(scores, [len(sequence.tokens)])
         sequence.tokens += token
         return Step(token, [])
 
@@ -61,23 +65,27 @@ class VerifiedPolicy:
         self._slot_draft: list[int] = []
         self._free: list[Draft] | None = None  # of the present place, when it was asked for already
 
-    def step(self, sequence: DecodingSequence) -> Step:
+    def step(self, sequence: DecodingSequence) -> Asking[Step]:
         """One round, in one forward."""
         slots, self._slot_draft = self._slot_draft, []
         if sequence.outlook is not None:
-            self._free = [*self._ask_sources(), self._read_outlook(sequence, sequence.outlook)]
+            promised = yield from self._read_outlook(sequence, sequence.outlook)
+            self._free = [*self._ask_sources(), promised]
             sequence.outlook = None
         situation = self._situation(sequence, slots)
         chosen = self._planner.choose(situation)
         begin = time.perf_counter()
-        text = self._run(sequence, chosen)
+        found = yield from self._forward(sequence, sequence.pending + chosen.draft, chosen, len(sequence.pending))
+        text = yield from self._judge(sequence, chosen, found)
         ms = (time.perf_counter() - begin) * 1000
         self._statistics.learn(slots, situation.free, text)
         self._statistics.count_round(chosen.source, len(chosen.draft), len(text))
-        self._planner.observe(situation, chosen, text, ms if self._chooser.is_plain else None)
+        # What others' rows took beside these says nothing about rounds of this size.
+        says_cost = self._chooser.is_plain and found.num_sequences == 1
+        self._planner.observe(situation, chosen, text, ms if says_cost else None)
         if situation.has_head:
             self._slot_draft = self._ask_head(sequence)
-        return Step(text, self._slot_draft)
+        return Step(text, self._slot_draft, judged=chosen.draft, source=chosen.source)
 
     def _situation(self, sequence: DecodingSequence, slots: list[int]) -> Situation:
         denoiser = sequence.denoiser
@@ -91,45 +99,59 @@ class VerifiedPolicy:
             num_keys=sequence.cache.length,
             has_slots=self._use_slots and denoiser.has_slots,
             has_head=self._use_slots and has_head,
-            max_rows=min(denoiser.max_round_rows or MAX_DECODE_ROWS, MAX_DECODE_ROWS),
+            max_rows=min(denoiser.max_round_rows or MAX_DECODE_ROWS, sequence.fair_rows),
+            company=sequence.company,
         )
 
     def _ask_sources(self) -> list[Draft]:
         drafts = [source.propose(self._planner.draft_limit) for source in self._sources]
         return [draft for draft in drafts if draft.tokens]
 
-    def _read_outlook(self, sequence: DecodingSequence, outlook: torch.Tensor) -> Draft:
+    def _read_outlook(self, sequence: DecodingSequence, outlook: torch.Tensor) -> Asking[Draft]:
         """What the end of the prompt's own forward promises: its last row, and the slots behind it."""
         n = len(sequence.tokens)
         rows = outlook if self._use_slots and not self._guesses_apart(sequence) else outlook[:1]
-        tokens = self._chooser.choose(sequence.denoiser.scores(rows), range(n, n + len(rows)))
+        scores = yield from ask_scores(sequence.denoiser, rows)
+        tokens = self._chooser.choose(scores, range(n, n + len(rows)))
         if self._use_slots and len(rows) < len(outlook):
-            tokens += sequence.denoiser.guess(outlook[1:])
+            tokens += yield from self._guess(sequence, outlook[1:], n + 1)
         return Draft(tokens, OUTLOOK_SUPPORT, OUTLOOK)
 
     def _guesses_apart(self, sequence: DecodingSequence) -> bool:
         """Whether the drafter's own head reads slots: what is drawn by chance is drawn from all tokens."""
-        return self._chooser.is_plain and sequence.denoiser.guesses_apart
+        return self._chooser.is_greedy and sequence.denoiser.guesses_apart
 
-    def _run(self, sequence: DecodingSequence, chosen: Round) -> list[int]:
-        """Evaluate a round and commit what it accepts; leaves the next draft where slots rode behind that."""
+    def _guess(self, sequence: DecodingSequence, hidden: torch.Tensor, first: int) -> Asking[list[int]]:
+        """Tokens of slots [R, D] for the positions from ``first`` on, by the drafter's own head."""
+        watch = self._chooser.watch
+        if watch is None:
+            return (yield from ask_guesses(sequence.denoiser, hidden))
+        tokens, sure = sequence.denoiser.guess_surely(hidden)
+        watch.note_guesses(first, tokens, sure)
+        return tokens
+
+    def _judge(self, sequence: DecodingSequence, chosen: Round, found: Evaluated) -> Asking[list[int]]:
+        """Commit what a round accepts; leaves the next draft where slots rode behind that."""
         pending, draft, n = sequence.pending, chosen.draft, len(sequence.tokens)
         first, num_clean = len(pending) - 1, len(pending) + len(draft)
-        hidden, tapped = self._forward(sequence, pending + draft, chosen, len(pending))
+        hidden, best = found.hidden, found.best
         # The device of captured rounds is waited for: where no row needs noise of its own, slots are read together with
         # the verdict, in one wait.
         reads_all = bool(chosen.groups) and self._chooser.is_plain and sequence.denoiser.captured is not None
         guesses_apart = self._guesses_apart(sequence)
         scores_slots = chosen.scores_slots and not guesses_apart
         last = len(hidden) if scores_slots or reads_all else num_clean
-        logits = sequence.denoiser.scores(hidden[first:last])
-        num_read = len(logits) if reads_all else len(draft) + 1
-        tokens = self._chooser.choose(logits[:num_read], range(n, n + num_read))
+        num_read = last - first if reads_all else len(draft) + 1
+        if best and self._chooser.takes(best[first : first + num_read]):
+            tokens, reads_all = best[first:], bool(chosen.groups)  # the round took them itself, slots and all
+        else:
+            logits = yield from ask_scores(sequence.denoiser, hidden[first:last])
+            tokens = self._chooser.choose(logits[:num_read], range(n, n + num_read))
         accepted = 0
         while accepted < len(draft) and draft[accepted] == tokens[accepted]:
             accepted += 1
         text = tokens[: accepted + 1]
-        sequence.keep(len(pending) + accepted, tapped)
+        sequence.keep(len(pending) + accepted, found.tapped)
         self._commit(sequence, text)
         if accepted in chosen.groups:
             # The slots of the group that saw exactly the kept rows. They begin at the position of the token that this
@@ -139,11 +161,12 @@ class VerifiedPolicy:
                 self._slot_draft = tokens[len(draft) + 1 :][start : start + size]
                 return text
             if guesses_apart:
-                self._slot_draft = sequence.denoiser.guess(hidden[num_clean:][start : start + size])
+                behind = hidden[num_clean:][start : start + size]
+                self._slot_draft = yield from self._guess(sequence, behind, len(sequence.tokens))
                 return text
             behind = logits[len(draft) + 1 :][start : start + size]
             if not scores_slots:
-                behind = sequence.denoiser.scores(hidden[num_clean:][start : start + size])
+                behind = yield from ask_scores(sequence.denoiser, hidden[num_clean:][start : start + size])
             end = len(sequence.tokens)
             self._slot_draft = self._chooser.choose(behind, range(end, end + size))
         return text
@@ -161,22 +184,25 @@ class VerifiedPolicy:
 
     def _forward(
         self, sequence: DecodingSequence, clean: list[int], chosen: Round, num_pending: int
-    ) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
+    ) -> Asking[Evaluated]:
         """Clean rows, then one group of mask slots for each accepted length of the round's groups."""
         if not chosen.groups:
-            return sequence.forward(clean, num_clean=len(clean))
+            return (yield from sequence.forward(clean, num_clean=len(clean), wants_best=self._chooser.is_plain))
         mask_id, size, first = sequence.denoiser.mask_id, chosen.block_size, sequence.cache.length
         assert mask_id is not None
         group_sees = tuple(num_pending + length for length in chosen.groups)
         positions = [*range(first, first + len(clean))]
         for sees in group_sees:
             positions += range(first + sees, first + sees + size)
-        return sequence.forward(
-            clean + [mask_id] * (size * len(group_sees)),
-            num_clean=len(clean),
-            positions=positions,
-            visible=causal_context(len(clean), (size,) * len(group_sees), group_sees),
-            first_slot=len(clean),
+        return (
+            yield from sequence.forward(
+                clean + [mask_id] * (size * len(group_sees)),
+                num_clean=len(clean),
+                positions=positions,
+                visible=round_mask(len(clean), size, group_sees),
+                first_slot=len(clean),
+                wants_best=self._chooser.is_plain,
+            )
         )
 
     def _commit(self, sequence: DecodingSequence, tokens: list[int]) -> None:

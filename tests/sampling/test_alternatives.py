@@ -13,6 +13,7 @@ from diffusion_core.engine.models import LoadedModel
 from diffusion_core.engine.prefix_cache import PrefixCache
 from diffusion_core.model.config import AttentionPattern, DrafterKind
 from diffusion_core.requests import DecodingParams, Policy, SamplingParams
+from diffusion_core.sampling.asking import progress_of
 from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
 from diffusion_core.sampling.departures import DepartureRecorder
 from diffusion_core.sampling.drafts import LookupDraft
@@ -68,7 +69,7 @@ def alternatives_of(denoiser: Denoiser, task: DecodingTask, recorder: DepartureR
     )  # fmt: skip
     found = Alternatives(model, sequence, decoder, task=task, recorder=recorder, count=count)
     answer = decoder.kept_tokens()
-    for _ in found.run():
+    for _ in progress_of(found.decode()):
         pass
     return found, decoder, answer
 

@@ -99,7 +99,7 @@ def test_rounds_never_exceed_the_rows_of_an_exact_one() -> None:
     assert denoiser.captured is not None
     asked: list[int] = []
     evaluate = denoiser.captured.evaluate
-    denoiser.captured.evaluate = lambda *args: (asked.append(len(args[1])), evaluate(*args))[1]  # type: ignore
+    denoiser.captured.evaluate = lambda *args, **more: (asked.append(len(args[1])), evaluate(*args, **more))[1]  # type: ignore
     ordinary: list[int] = []
     denoiser.model.register_forward_pre_hook(lambda _, args: ordinary.append(args[0].shape[1]))
     prompt = prompt_of(2)

@@ -12,8 +12,9 @@ from helpers.tiny_models import SHAPES, tiny_denoiser, tiny_tokenizer
 from diffusion_core.errors import CheckpointError
 from diffusion_core.model.config import AttentionPattern, DrafterKind, LogitAlignment
 from diffusion_core.model.masks import causal
-from diffusion_core.requests import DecodingParams, Policy, SamplingParams
+from diffusion_core.requests import CanvasCache, DecodingParams, Policy, SamplingParams
 from diffusion_core.sampling.aligned_draft import AlignedDraft
+from diffusion_core.sampling.asking import run_alone
 from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
 from diffusion_core.sampling.drafts import DraftSource, LookupDraft
 from diffusion_core.sampling.evaluate import Denoiser
@@ -38,6 +39,7 @@ def decode(
     cache: SequenceCache | None = None,
     shape: RoundShape = RoundShape.TWO_PASS,
     sampling: SamplingParams | None = None,
+    cache_kind: CanvasCache = CanvasCache.AUTO,
     **decoding: object,
 ) -> DecodingSequence:
     """The sequence after decoding ``NUM_TOKENS`` tokens."""
@@ -45,7 +47,7 @@ def decode(
     sequence = DecodingSequence(denoiser, list(prompt), cache, num_prompt=len(prompt))
     task = DecodingTask(
         max_tokens=NUM_TOKENS,
-        decoding=DecodingParams(policy=policy, **decoding),  # type: ignore[arg-type]
+        decoding=DecodingParams(policy=policy, cache=cache_kind, **decoding),  # type: ignore[arg-type]
         sampling=sampling or SamplingParams(),
         round_shape=shape,
     )
@@ -126,7 +128,7 @@ def test_what_rides_at_the_end_of_the_prompt_is_not_kept(drafter: DrafterKind | 
     assert sequence.num_forwards == 0
     assert sequence.outlook is not None
     # Its first row is the prompt's last token: what a forward of its own would make of it.
-    hidden, _ = sequence.forward(prompt[-1:], num_clean=1)
+    hidden = run_alone(sequence.forward(prompt[-1:], num_clean=1)).hidden
     torch.testing.assert_close(sequence.outlook[:1], hidden, atol=1e-5, rtol=1e-5)
     assert len(sequence.outlook) == 1 + (denoiser.contract.block_size if denoiser.has_slots else 0)
 
@@ -208,19 +210,27 @@ def test_parallel_decoding_equals_uncached_full_forwards(
     denoiser = tiny_denoiser(drafter=DrafterKind.MODEL, attention=attention, alignment=alignment)
     for seed in range(4):
         prompt = prompt_of(seed)
-        found = decode(denoiser, prompt, Policy.FIXED, num_per_step=num_per_step, block_size=4)
+        found = decode(
+            denoiser, prompt, Policy.FIXED, num_per_step=num_per_step, block_size=4, cache_kind=CanvasCache.NONE
+        )
         assert answer(found) == fixed_reference(denoiser, prompt, num_per_step)[:NUM_TOKENS]
 
 
 def fixed_reference(denoiser: Denoiser, prompt: list[int], num_per_step: int) -> list[int]:
-    """Denoise blocks of four by recomputing everything: no cache, no pending tokens, masks written out by hand."""
+    """Denoise blocks of four by recomputing everything: no cache, no pending tokens, masks written out by hand.
+
+    A model that is denoised as a whole sees the masks of all later blocks as well.
+    """
     contract, mask_id, size = denoiser.contract, denoiser.mask_id, 4
     assert mask_id is not None
     tokens = list(prompt)
     while len(tokens) < len(prompt) + NUM_TOKENS:
         n = len(tokens)
         start = n // size * size if contract.attention is AttentionPattern.BLOCK_CAUSAL else n
-        canvas = tokens + [mask_id] * (start + size - n)
+        end = start + size
+        if contract.attention is AttentionPattern.BIDIRECTIONAL:
+            end = len(prompt) + NUM_TOKENS
+        canvas = tokens + [mask_id] * (end - n)
         places = torch.arange(len(canvas))
         match contract.attention:
             case AttentionPattern.BIDIRECTIONAL:
@@ -230,18 +240,18 @@ def fixed_reference(denoiser: Denoiser, prompt: list[int], num_per_step: int) ->
             case _:
                 visible = causal(len(canvas))
                 visible[start:, start:] = True
-        while mask_id in canvas:
+        while mask_id in canvas[: start + size]:
             with torch.no_grad():
                 hidden = denoiser.model(torch.tensor([canvas]), places[None], visible)[0]
                 logits = denoiser.model.logits(hidden)
             logits[:, mask_id] = float("-inf")
             if contract.alignment is LogitAlignment.SHIFTED:
                 logits = torch.cat((logits[:1], logits[:-1]))
-            masked = [i for i, t in enumerate(canvas) if t == mask_id]
+            masked = [i for i, t in enumerate(canvas[: start + size]) if t == mask_id]
             best = logits.softmax(-1).max(-1)
             for i in sorted(masked, key=lambda i: -float(best.values[i]))[:num_per_step]:
                 canvas[i] = int(best.indices[i])
-        tokens = canvas
+        tokens = canvas[: start + size]
     return tokens[len(prompt) :]
 
 

@@ -1,0 +1,98 @@
+"""Wants of several sequences, answered by one call of the model where that changes no row's bits.
+
+Rows ride together up to ``MAX_DECODE_ROWS`` in all, on a CPU, without captured rounds (DECISIONS 1 and 41). Who rides
+with whom is the caller's choice; here it is only done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
+from diffusion_core.model.masks import round_mask
+from diffusion_core.model.together import SequenceRows, evaluate_together
+from diffusion_core.sampling.asking import Evaluated, GuessesWanted, RowsWanted, ScoresWanted, Want
+from diffusion_core.sampling.evaluate import Denoiser
+
+
+def answer_rows(wants: Sequence[RowsWanted]) -> list[Evaluated]:
+    """The outcomes of wants of one denoiser, in one forward; a single one has the forward of its own."""
+    if len(wants) == 1:
+        return [wants[0].alone()]
+    denoiser = wants[0].denoiser
+    assert all(want.can_share and want.denoiser is denoiser for want in wants)
+    head = denoiser.draft_head
+    outcomes = evaluate_together(
+        denoiser.model,
+        denoiser.adapter,
+        [_rows_of(want) for want in wants],
+        taps=head.tap_layers if head is not None else (),
+    )
+    return [
+        Evaluated(hidden, tapped if want.wants_taps else None, num_sequences=len(wants))
+        for want, (hidden, tapped) in zip(wants, outcomes, strict=True)
+    ]
+
+
+def _rows_of(want: RowsWanted) -> SequenceRows:
+    num_rows, first = len(want.tokens), want.cache.length
+    return SequenceRows(
+        cache=want.cache,
+        tokens=want.tokens,
+        positions=range(first, first + num_rows) if want.positions is None else want.positions,
+        visible=round_mask(num_rows) if want.visible is None else want.visible,
+        num_clean=num_rows if want.first_slot is None else want.first_slot,
+    )
+
+
+def answer_readings(wants: Sequence[Want]) -> list[Any]:
+    """The outcomes of wants to read hidden states, in as few calls as they allow."""
+    outcomes: dict[int, Any] = {}
+    for kind, answer in ((ScoresWanted, _answer_scores), (GuessesWanted, _answer_guesses)):
+        groups: dict[int, list[int]] = {}
+        for index, want in enumerate(wants):
+            if isinstance(want, kind):
+                groups.setdefault(id(want.denoiser), []).append(index)
+        for indices in groups.values():
+            for batch in _in_batches(indices, [len(_hidden_of(wants[index])) for index in indices]):
+                denoiser = wants[batch[0]].denoiser
+                parts = answer(denoiser, [_hidden_of(wants[index]) for index in batch])
+                outcomes.update(zip(batch, parts, strict=True))
+    return [outcomes[index] for index in range(len(wants))]
+
+
+def _hidden_of(want: Want) -> torch.Tensor:
+    assert isinstance(want, ScoresWanted | GuessesWanted)
+    return want.hidden
+
+
+def _in_batches(indices: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
+    """``indices`` in runs whose sizes sum up to ``MAX_DECODE_ROWS`` at most, where a single one does not exceed it."""
+    batches: list[list[int]] = []
+    room = 0
+    for index, size in zip(indices, sizes, strict=True):
+        if not batches or size > room:
+            batches.append([])
+            room = MAX_DECODE_ROWS
+        batches[-1].append(index)
+        room -= size
+    return batches
+
+
+def _answer_scores(denoiser: Denoiser, hidden: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    if len(hidden) == 1 or not denoiser.can_share:
+        return [denoiser.scores(each) for each in hidden]
+    scores = denoiser.scores(torch.cat(tuple(hidden)))
+    return list(torch.split(scores, [len(each) for each in hidden]))
+
+
+def _answer_guesses(denoiser: Denoiser, hidden: Sequence[torch.Tensor]) -> list[list[int]]:
+    tokens = denoiser.guess(torch.cat(tuple(hidden)))
+    guesses, start = [], 0
+    for each in hidden:
+        guesses.append(tokens[start : start + len(each)])
+        start += len(each)
+    return guesses
