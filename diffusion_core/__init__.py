@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Unauthorized,
         UnmaskError,
         Unreachable,
+        Untrusted,
     )
     from diffusion_core.model.config import DiffusionConfig, ModelConfig
     from diffusion_core.model.kv_cache import KVCache
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from diffusion_core.net.protocol import PROTOCOL_VERSION
     from diffusion_core.net.server import create_app
     from diffusion_core.requests import (
+        CanvasCache,
         CompletionRequest,
         DecodingParams,
         EditRequest,
@@ -62,7 +64,7 @@ _MODULES = {
     "errors": (
         "CheckpointError", "Closed", "ConfigError", "ContextTooLong", "DeadlineExceeded", "EngineError",
         "InvalidRequest", "OutOfMemory", "Overloaded", "ProtocolMismatch", "RequestCancelled", "TransportError",
-        "Unauthorized", "UnmaskError", "Unreachable",
+        "Unauthorized", "UnmaskError", "Unreachable", "Untrusted",
     ),
     "model.config": ("DiffusionConfig", "ModelConfig"),
     "model.kv_cache": ("KVCache",),
@@ -72,7 +74,8 @@ _MODULES = {
     "net.protocol": ("PROTOCOL_VERSION",),
     "net.server": ("create_app",),
     "requests": (
-        "CompletionRequest", "DecodingParams", "EditRequest", "EngineClient", "FinishReason", "Health", "Policy",
+        "CanvasCache", "CompletionRequest", "DecodingParams", "EditRequest", "EngineClient", "FinishReason", "Health",
+        "Policy",
         "PreviewFrame", "Result", "SamplingParams", "Snippet", "WarmRequest",
     ),
     "sampling.block_decoder": ("BlockDecoder",),
@@ -84,6 +87,7 @@ __all__ = [
     "PROTOCOL_VERSION",
     "AsyncEngine",
     "BlockDecoder",
+    "CanvasCache",
     "Checkpoint",
     "CheckpointError",
     "ClientConfig",
@@ -121,6 +125,7 @@ __all__ = [
     "Unauthorized",
     "UnmaskError",
     "Unreachable",
+    "Untrusted",
     "WarmRequest",
     "connect",
     "create_app",

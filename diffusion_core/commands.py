@@ -12,8 +12,23 @@ from typing import Annotated
 
 import typer
 
-from diffusion_core.cli import bench, complete, edit, evaluate, models, serve, status, stop
-from diffusion_core.cli.options import Model, Target, TokenFile, Url
+from diffusion_core.cli import (
+    audit,
+    bench,
+    complete,
+    edit,
+    evaluate,
+    login,
+    models,
+    pull,
+    serve,
+    status,
+    stop,
+    token,
+    user,
+    workspace,
+)
+from diffusion_core.cli.options import FamilyOption, Model, Target, TokenFile, Url
 from diffusion_core.cli.output import open_console
 from diffusion_core.errors import UnmaskError
 
@@ -30,7 +45,9 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(main_options)
-    for part in (serve, complete, edit, models, status, stop, evaluate, bench):
+    for part in (
+        serve, complete, edit, pull, models, status, stop, login, evaluate, bench, user, token, workspace, audit,
+    ):  # fmt: skip
         part.register(app)
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
         _add_foreign(app, entry_point)
@@ -56,9 +73,10 @@ def main_options(
     url: Url = "",
     token_file: TokenFile = "",
     model: Model = "",
+    family: FamilyOption = "",
 ) -> None:
     """Complete and edit code with a block-diffusion model, from an engine on your own machine."""
-    ctx.obj = Target(url=url, token_file=token_file, model=model)
+    ctx.obj = Target(url=url, token_file=token_file, model=model, family=family)
 
 
 def print_version(wanted: bool) -> None:

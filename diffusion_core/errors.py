@@ -6,19 +6,26 @@
     |- ConfigError                a setting is wrong: the message names the setting
     |- CheckpointError            a checkpoint is missing, damaged, or of another kind than asked for
     |- InvalidRequest             a request that can never succeed as it is
-    |  `- ContextTooLong
+    |  |- ContextTooLong
+    |  |- NotFound
+    |  `- Conflict
     |- EngineError                the engine could not do its work
     |  |- Overloaded
+    |  |- RateLimited
     |  |- Closed
+    |  |- AccountsUnavailable
     |  `- OutOfMemory
     |- DeadlineExceeded           nothing at all was ready when the deadline came
     |- RequestCancelled           the caller went away
     `- TransportError             between client and server
        |- Unreachable
+       |  `- Untrusted
        |- ProtocolMismatch
        `- Unauthorized
+          `- Forbidden
 
-Each class carries its wire code, its HTTP status and whether the same request may succeed when sent again.
+Each class carries its wire code, its HTTP status and whether the same request may succeed when sent again; each
+error, in how many seconds that is worth a try.
 Foreign exceptions are translated at the edges only (files, network, pygls).
 """
 
@@ -28,11 +35,19 @@ from typing import ClassVar
 
 
 class UnmaskError(Exception):
-    """Base of all errors raised on purpose. ``str(error)`` is fit for a user to read."""
+    """Base of all errors raised on purpose. ``str(error)`` is fit for a user to read.
+
+    ``retry_after_s`` is after how many seconds the same request may be sent again (0: nothing is known); over HTTP it
+    is the header Retry-After of a 429 or a 503.
+    """
 
     code: ClassVar[str] = "internal"
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
+
+    def __init__(self, *arguments: object, retry_after_s: float = 0.0) -> None:
+        super().__init__(*arguments)
+        self.retry_after_s = retry_after_s
 
 
 class ConfigError(UnmaskError):
@@ -62,6 +77,20 @@ class ContextTooLong(InvalidRequest):
     http_status = 413
 
 
+class NotFound(InvalidRequest):
+    """What the request names is not there."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class Conflict(InvalidRequest):
+    """What the request wants to make is there already, or is still in use."""
+
+    code = "conflict"
+    http_status = 409
+
+
 class EngineError(UnmaskError):
     """The engine failed while working on the request."""
 
@@ -76,10 +105,26 @@ class Overloaded(EngineError):
     retryable = True
 
 
+class RateLimited(EngineError):
+    """The user's own limit is reached (requests a minute, or at once); others are not affected."""
+
+    code = "rate_limited"
+    http_status = 429
+    retryable = True
+
+
 class Closed(EngineError):
     """The engine is shutting down or was closed."""
 
     code = "closed"
+    http_status = 503
+    retryable = True
+
+
+class AccountsUnavailable(EngineError):
+    """The database of users and tokens cannot be reached."""
+
+    code = "accounts_unavailable"
     http_status = 503
     retryable = True
 
@@ -120,6 +165,13 @@ class Unreachable(TransportError):
     code = "unreachable"
 
 
+class Untrusted(Unreachable):
+    """What answers at the configured address cannot prove that it is the engine; the message names the setting."""
+
+    code = "untrusted"
+    retryable = False
+
+
 class ProtocolMismatch(TransportError):
     """The other side speaks another protocol version, or not our protocol at all."""
 
@@ -134,6 +186,13 @@ class Unauthorized(TransportError):
     code = "unauthorized"
     http_status = 401
     retryable = False
+
+
+class Forbidden(Unauthorized):
+    """The bearer token is good, but not for this."""
+
+    code = "forbidden"
+    http_status = 403
 
 
 def _walk(cls: type[UnmaskError]) -> list[type[UnmaskError]]:

@@ -24,6 +24,8 @@ MAX_TOKENS_LIMIT = 8192
 OMIT_DEFAULT = MappingProxyType({"omit_default": True})
 MAX_SNIPPETS = 64
 MAX_ALTERNATIVES = 8
+MAX_STOPS = 64
+MAX_STOP_CHARACTERS = 1024
 
 
 class Policy(StrEnum):
@@ -34,12 +36,27 @@ class Policy(StrEnum):
     VERIFIED = "verified"
     CONFIDENCE = "confidence"
     FIXED = "fixed"
+    P2 = "p2"  # checkpoints that are denoised as a whole: the least certain are masked again at every step
+
+
+class CanvasCache(StrEnum):
+    """Whose keys and values a checkpoint that is denoised as a whole keeps while it denoises a block.
+
+    ``NONE``: nobody's, the reference. ``PREFIX``: those of everything before the block. ``DUAL``: those of everything
+    but the block. Kept ones are made anew at every block. ``AUTO``: ``PREFIX``.
+    """
+
+    AUTO = "auto"
+    NONE = "none"
+    PREFIX = "prefix"
+    DUAL = "dual"
 
 
 class FinishReason(StrEnum):
     """Why a text ended where it ends."""
 
     STOP = "stop"  # the model ended it
+    TEXT = "text"  # what follows is one of the texts that were to stop it
     LINE = "line"  # single-line mode: the line is complete
     SCOPE = "scope"  # dedent below the scope the text began in
     SUFFIX = "suffix"  # what follows repeats the text after the cursor
@@ -78,7 +95,8 @@ class DecodingParams:
     """Choices of the block decoder (design: the policies of decoding.md section 2).
 
     ``block_size`` 0 lets the engine choose. ``tau`` and ``tau_low`` belong to ``confidence``, ``num_per_step`` to
-    ``fixed``. ``use_lookup`` and ``use_mask_drafts`` switch draft sources off, for measurements.
+    ``fixed`` and ``p2``, ``cache`` to checkpoints that are denoised as a whole. ``use_lookup`` and ``use_mask_drafts``
+    switch draft sources off, for measurements.
     """
 
     policy: Policy = Policy.AUTO
@@ -88,6 +106,7 @@ class DecodingParams:
     num_per_step: int = 1
     use_lookup: bool = True
     use_mask_drafts: bool = True
+    cache: CanvasCache = field(default=CanvasCache.AUTO, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         _check(0 <= self.block_size <= 256, f"decoding.block_size is {self.block_size}: allowed is 0 to 256")
@@ -116,6 +135,8 @@ class CompletionRequest:
     ``deadline_ms`` 0 means none. ``model`` empty means the engine's default for the task.
     ``repository`` names the project the ``snippets`` are from. ``num_alternatives`` asks for other answers besides the
     best one; they cost time of their own, at most ``alternatives_ms`` after the best one is there (0: no such limit).
+    The answer ends before any of the texts ``stop``, before a line that is indented by fewer than ``min_indent``
+    characters, and as soon as it has a whole line and its making took ``line_ms`` milliseconds (0: no such limit).
     """
 
     prefix: str
@@ -135,9 +156,15 @@ class CompletionRequest:
     decoding: DecodingParams = field(default_factory=DecodingParams)
     sampling: SamplingParams = field(default_factory=SamplingParams)
     id: str = field(default_factory=new_request_id)
+    stop: tuple[str, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    min_indent: int = field(default=0, metadata=OMIT_DEFAULT)
+    line_ms: int = field(default=0, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         _check_limits(self.max_tokens, self.deadline_ms, self.snippets)
+        check_stops(self.stop)
+        _check(0 <= self.min_indent <= 1000, f"min_indent is {self.min_indent}: allowed is 0 to 1000")
+        _check(self.line_ms >= 0, f"line_ms is {self.line_ms}: it cannot be negative")
         _check(
             0 <= self.num_alternatives <= MAX_ALTERNATIVES,
             f"num_alternatives is {self.num_alternatives}: allowed is 0 to {MAX_ALTERNATIVES}",
@@ -176,6 +203,19 @@ def _check_limits(max_tokens: int, deadline_ms: int, snippets: tuple[Snippet, ..
     _check(0 <= max_tokens <= MAX_TOKENS_LIMIT, f"max_tokens is {max_tokens}: allowed is 0 to {MAX_TOKENS_LIMIT}")
     _check(deadline_ms >= 0, f"deadline_ms is {deadline_ms}: it cannot be negative")
     _check(len(snippets) <= MAX_SNIPPETS, f"{len(snippets)} snippets: allowed are {MAX_SNIPPETS}")
+
+
+def check_stops(stop: tuple[str, ...]) -> None:
+    """Refuse texts that cannot end an answer.
+
+    Raises:
+        InvalidRequest: too many, an empty one, or one that is too long.
+    """
+    _check(len(stop) <= MAX_STOPS, f"stop has {len(stop)} texts: allowed are {MAX_STOPS}")
+    _check(
+        all(1 <= len(text) <= MAX_STOP_CHARACTERS for text in stop),
+        f"stop: each text has 1 to {MAX_STOP_CHARACTERS} characters",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +275,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewFrame:
-    """A snapshot of an edit under way: ``settled`` is final, ``unsettled`` is the draft that may still change."""
+    """A snapshot of an answer under way: ``settled`` is final, ``unsettled`` is the draft that may still change."""
 
     id: str
     settled: str
@@ -244,20 +284,44 @@ class PreviewFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStatus:
-    """One model of an engine. ``state``: ``ready``, ``loading``, ``not_loaded``, ``not_downloaded`` or ``failed``."""
+    """One model of an engine. ``state``: ``ready``, ``loading``, ``not_loaded``, ``not_downloaded`` or ``failed``.
+
+    ``context_tokens`` bounds prompt and answer together; 0 until the model is loaded. Over the wire it is told to those
+    who ask for decoding reports.
+    """
 
     name: str
     task: str
     state: str
     detail: str = ""
     memory_bytes: int = 0
+    context_tokens: int = field(default=0, metadata=OMIT_DEFAULT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSummary:
+    """What a server does now, and did in the last ``window_s`` seconds for all its users together.
+
+    Times are of answers as the engine counts them; ``cache_hit_rate`` is the share of prompt tokens that were reused.
+    """
+
+    num_active: int = 0
+    num_queued: int = 0
+    window_s: float = 0.0
+    requests_per_s: float = 0.0
+    tokens_per_s: float = 0.0
+    latency_p50_ms: float = 0.0
+    latency_p95_ms: float = 0.0
+    tokens_per_forward: float = 0.0
+    cache_hit_rate: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """The state of an engine. ``status``: ``loading``, ``ready`` or ``failed``; ``notices`` are for the user.
 
-    ``decoding`` says of each loaded model how it decodes; over the wire it is told to those who ask for it.
+    ``decoding`` says of each loaded model how it decodes, ``load`` what a server's users make it do; over the wire they
+    are told to those who ask for them.
     """
 
     status: str
@@ -274,6 +338,7 @@ class Health:
     latency_p95_ms: float = 0.0
     notices: tuple[str, ...] = ()
     decoding: tuple[DecodingReport, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    load: LoadSummary | None = field(default=None, metadata=OMIT_DEFAULT)
 
 
 class EngineClient(Protocol):

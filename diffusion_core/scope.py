@@ -94,4 +94,9 @@ def _may_be_clause(body: str, *, is_last: bool) -> bool:
     """Whether a line is a clause; one that is still being written may become one."""
     if _CLAUSE.match(body):
         return True
-    return is_last and any(word.startswith(body) for word in ("elif", "else", "except", "finally", "case "))
+    return is_last and may_become_clause(body)
+
+
+def may_become_clause(body: str) -> bool:
+    """Whether a line that begins so, and is still being written, may turn out to be a clause or not to be one."""
+    return any(word.startswith(body) for word in ("elif", "else", "except", "finally", "case "))

@@ -15,6 +15,7 @@ from itertools import islice
 from diffusion_core.engine.models import LoadedModel
 from diffusion_core.requests import SamplingParams
 from diffusion_core.sampling.aligned_draft import AlignedDraft
+from diffusion_core.sampling.asking import Decoding
 from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask, Progress
 from diffusion_core.sampling.departures import DepartureRecorder
 from diffusion_core.sampling.drafts import DraftSource, LookupDraft
@@ -47,12 +48,12 @@ class Alternatives:
         self._known = {decoder.answer.text.strip()}
         self.texts: list[str] = []
 
-    def run(self) -> Iterator[Progress]:
-        """Yields after every forward."""
+    def decode(self) -> Decoding[Progress]:
+        """Yields what it wants evaluated, and progress after every forward."""
         for tokens, sampling in islice(self._ways(), self._count * MAX_TRIES_EACH):
             decoder = self._restart(tokens, sampling)
             if decoder.answer.finish_reason is None:
-                yield from decoder.run()
+                yield from decoder.decode()
             text = decoder.answer.text
             if text.strip() and text.strip() not in self._known:
                 self._known.add(text.strip())

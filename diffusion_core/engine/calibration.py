@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -17,6 +18,7 @@ from diffusion_core.config import EngineConfig
 from diffusion_core.engine.cost_file import CostFile, Remembered
 from diffusion_core.engine.device import thread_candidates, usable_cores
 from diffusion_core.engine.models import LoadedModel
+from diffusion_core.model.transformer import Transformer
 from diffusion_core.sampling.cost_model import CostModel
 from diffusion_core.sampling.cost_probe import CostProbe
 
@@ -32,9 +34,10 @@ class Calibration:
 
     def __init__(self, config: EngineConfig, file: CostFile | None = None) -> None:
         self._config, self._file = config, file
-        self._met: set[str] = set()
+        self._met: weakref.WeakSet[Transformer] = weakref.WeakSet()
         self._waiting: list[LoadedModel] = []
         self._running: Iterator[None] | None = None
+        self._measured = ""
 
     def set_threads(self) -> None:
         """The configured number of threads, or at most as many as there are cores to use."""
@@ -44,9 +47,10 @@ class Calibration:
 
     def meet(self, model: LoadedModel) -> None:
         """Take over what is remembered of a model, or put it down to be measured; nothing the second time."""
-        if model.name in self._met:
+        if model.denoiser.model in self._met:
             return
-        self._met.add(model.name)
+        self._met.add(model.denoiser.model)
+        self._forget(model.name)
         if model.denoiser.captured is not None:
             return  # their rounds have one shape: what a row costs in an ordinary forward says nothing of them
         remembered = self._file.read(self._key(model)) if self._file is not None else None
@@ -56,6 +60,12 @@ class Calibration:
         if self._chooses_threads(model):
             torch.set_num_threads(min(remembered.num_threads, usable_cores()))
         model.rounds.costs = CostModel(remembered.table)
+
+    def _forget(self, name: str) -> None:
+        """Let go of a model of that name, which has been replaced: nobody will ask it any more."""
+        self._waiting = [model for model in self._waiting if model.name != name]
+        if self._measured == name:
+            self._running, self._measured = None, ""
 
     @property
     def has_work(self) -> bool:
@@ -67,14 +77,16 @@ class Calibration:
         if self._running is None:
             if not self._waiting:
                 return
-            self._running = self._measure(self._waiting.pop(0))
+            model = self._waiting.pop(0)
+            self._running, self._measured = self._measure(model), model.name
+            del model
         try:
             next(self._running)
         except StopIteration:
-            self._running = None
+            self._running, self._measured = None, ""
         except Exception as error:
             logger.warning("a model could not be measured: %s", type(error).__name__)
-            self._running = None
+            self._running, self._measured = None, ""
 
     def _measure(self, model: LoadedModel) -> Iterator[None]:
         probe = CostProbe(model.denoiser)

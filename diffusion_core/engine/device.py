@@ -13,9 +13,10 @@ import torch
 
 from diffusion_core.config import EngineConfig
 from diffusion_core.errors import ConfigError
-from diffusion_core.model.quantized import why_not_quantized
+from diffusion_core.model.packed import why_not_served
+from diffusion_core.model.quantization import Quantization
 
-INT8 = "int8"
+_QUANTIZED = (Quantization.INT8.value, Quantization.INT4.value)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -40,53 +41,38 @@ def choose_device(config: EngineConfig) -> torch.device:
 
 @dataclass(frozen=True)
 class Precision:
-    """``dtype`` of the activations and the cache, and of the weights unless these have 8 bits."""
+    """``dtype`` of the activations and the cache, and of the weights unless these are quantised."""
 
     dtype: torch.dtype
-    has_int8_weights: bool = False
+    weights: Quantization = Quantization.NONE
 
     def __str__(self) -> str:
-        return INT8 if self.has_int8_weights else str(self.dtype).removeprefix("torch.")
-
-    @property
-    def weight_bytes(self) -> int:
-        """Size of one weight of a linear layer."""
-        return 1 if self.has_int8_weights else self.dtype.itemsize
+        return str(self.dtype).removeprefix("torch.") if self.weights is Quantization.NONE else self.weights.value
 
 
 def choose_precision(config: EngineConfig, device: torch.device) -> Precision:
-    """The configured dtype; ``auto`` and the activations beside ``int8`` weights are as :func:`choose_dtype` says.
+    """The configured dtype; ``auto`` and the activations beside quantised weights are as :func:`choose_dtype` says.
 
     Raises:
         ConfigError: ``int8`` is configured and this machine cannot multiply weights in 8 bits.
     """
-    if config.dtype != INT8:
+    if config.dtype not in _QUANTIZED:
         return Precision(choose_dtype(config, device))
-    if reason := why_not_quantized(device.type):
-        raise ConfigError(f"engine.dtype is int8, and {reason}: use auto")
-    return Precision(choose_dtype(config, device), has_int8_weights=True)
+    weights = Quantization(config.dtype)
+    if reason := why_not_served(weights, device.type):
+        raise ConfigError(f"engine.dtype is {weights}, and {reason}: use auto or int4")
+    return Precision(choose_dtype(config, device), weights)
 
 
 def choose_dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
     """The configured dtype; ``auto`` is bfloat16 where the device computes in it, else float32."""
-    if config.dtype not in ("auto", INT8):
+    if config.dtype not in ("auto", *_QUANTIZED):
         return _DTYPES[config.dtype]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     # Without these instructions bfloat16 is emulated and slower than float32.
     has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() if torch.backends.mkldnn.is_available() else False  # type: ignore[no-untyped-call]
     return torch.bfloat16 if has_bf16 else torch.float32
-
-
-def available_bytes(config: EngineConfig, device: torch.device) -> int:
-    """Memory that a further model may take: the configured limit less what is used, else what is free."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-    else:
-        free = psutil.virtual_memory().available
-    if config.memory_limit_bytes:
-        return min(int(free), config.memory_limit_bytes - resident_bytes())
-    return int(free)
 
 
 def resident_bytes() -> int:

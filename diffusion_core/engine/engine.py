@@ -1,7 +1,7 @@
 """The engine: one thread that runs every forward, and nothing else that touches a model.
 
-Between any two forwards it looks at cancels, deadlines and new requests. Ghost text goes before edits, edits before
-warm-ups; requests of one kind take turns, a forward each.
+Between any two forwards it looks at cancels, deadlines and new requests, lets those that wait begin (``waiting.py``),
+and chooses whose rows ride in the next forward (``turns.py``).
 """
 
 from __future__ import annotations
@@ -10,19 +10,28 @@ import logging
 import threading
 import time
 from collections import deque
+from concurrent.futures import Future
 from pathlib import Path
 from statistics import quantiles
 
 import torch
 
+from diffusion_core.callers import OWNER, Caller
+from diffusion_core.chat import ChatRequest
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.calibration import Calibration
 from diffusion_core.engine.cost_file import CostFile
+from diffusion_core.engine.counters import EngineCounters, Tally
 from diffusion_core.engine.decoding_reports import report_decoding
 from diffusion_core.engine.device import choose_device, choose_precision, resident_bytes
+from diffusion_core.engine.forwards import explain, run_forward
 from diffusion_core.engine.job import FrameCallback, Job
+from diffusion_core.engine.memory import available_bytes
 from diffusion_core.engine.models import LoadedModel, ModelHost
-from diffusion_core.errors import Closed, EngineError, OutOfMemory, Overloaded, UnmaskError
+from diffusion_core.engine.tracer import TraceCallback
+from diffusion_core.engine.turns import Turns, Usage, fair_company, is_long_prompt
+from diffusion_core.engine.waiting import PlaceTimes, WaitingLine
+from diffusion_core.errors import Closed, Overloaded
 from diffusion_core.requests import CompletionRequest, EditRequest, FinishReason, Health, WarmRequest
 from diffusion_core.version import package_version
 
@@ -46,14 +55,22 @@ class Engine:
         self._device = choose_device(config)
         self._precision = choose_precision(config, self._device)
         self._wake = threading.Condition()
-        self._arrived: deque[Job] = deque()
+        self._times = PlaceTimes()
+        self._line = WaitingLine(
+            self._times,
+            max_queued=config.max_queued,
+            max_active=config.max_active,
+            max_active_per_user=config.max_active_per_user,
+        )
         self._active: list[Job] = []
+        self._usage = Usage()
+        self._turns = Turns(self._usage)
+        self._tally = Tally()
         self._is_closed = False
         self._hosts = ModelHost(config, self._device, self._precision, self._notify)
         self._calibration = Calibration(config, CostFile(costs_file) if costs_file is not None else None)
         self._num_threads = 0
         self._latencies: deque[float] = deque(maxlen=_NUM_LATENCIES)
-        self._num_completed = self._num_forwards = 0
         self._born = time.perf_counter()
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
@@ -68,39 +85,56 @@ class Engine:
         with self._wake:
             self._is_closed = True
             self._wake.notify_all()
+        self._hosts.close()
         if self._thread.is_alive():
             self._thread.join()
 
     def submit(
-        self, request: CompletionRequest | EditRequest | WarmRequest, on_frame: FrameCallback | None = None
+        self,
+        request: CompletionRequest | EditRequest | ChatRequest | WarmRequest,
+        on_frame: FrameCallback | None = None,
+        *,
+        on_trace: TraceCallback | None = None,
+        caller: Caller = OWNER,
     ) -> Job:
-        """Queue a request. ``on_frame`` is called by the engine's thread and must not block.
+        """Queue a request. ``on_frame`` and ``on_trace`` are called by the engine's thread and must not block.
 
         Raises:
-            Overloaded: too many requests are waiting.
+            Overloaded: too many requests are waiting, or so many of this user that the deadline is certain to pass.
             Closed: the engine is shutting down.
             InvalidRequest: the request names a model that this engine does not serve.
         """
         if isinstance(request, WarmRequest):
             inner = request.completion or request.edit
             assert inner is not None
-            job = Job(inner, is_warm_up=True)
+            job = Job(inner, is_warm_up=True, caller=caller)
         else:
-            job = Job(request, on_frame=on_frame)
+            job = Job(request, on_frame=on_frame, on_trace=on_trace, caller=caller)
         job.loading = self._hosts.load(self._hosts.model_for(job.task, job.request.model))
         with self._wake:
             if self._is_closed or not self._thread.is_alive():
                 raise Closed("the engine is shut down")
-            if len(self._arrived) + len(self._active) >= self._config.max_queued:
-                raise Overloaded(f"{self._config.max_queued} requests are waiting already: try again shortly")
-            self._arrived.append(job)
+            try:
+                given_way = self._line.add(job, self._active)
+            except Overloaded:
+                self._tally.num_refused += 1
+                raise
             self._wake.notify_all()
+        if given_way is not None:
+            self._tally.num_refused += 1
+            given_way.fail(
+                self._line.overloaded("others have fewer requests waiting, and this one gave way: try again")
+            )
         return job
 
     def cancel(self, job: Job) -> None:
         """Cancel a request; its future resolves after at most one more forward."""
         job.cancel()
         self._notify()
+
+    def reload(self, name: str) -> Future[LoadedModel]:
+        """Load a served model again beside itself; see :meth:`ModelHost.reload`."""
+        return self._hosts.reload(name)
 
     def loaded_models(self) -> list[LoadedModel]:
         """All models that are ready: to be looked at, and to be used only when the engine is closed."""
@@ -120,9 +154,9 @@ class Engine:
             dtype=str(self._precision),
             models=models,
             memory_bytes=resident_bytes(),
-            num_active=len(self._active) + len(self._arrived),
-            num_completed=self._num_completed,
-            num_forwards=self._num_forwards,
+            num_active=len(self._active) + len(self._line),
+            num_completed=self._tally.num_completed,
+            num_forwards=self._tally.num_forwards,
             uptime_ms=(time.perf_counter() - self._born) * 1000,
             latency_p50_ms=cuts[9],
             latency_p95_ms=cuts[18],
@@ -130,98 +164,178 @@ class Engine:
             decoding=report_decoding(self._hosts.loaded(), self._num_threads),
         )
 
+    def counters(self) -> EngineCounters:
+        """What the engine has done and is doing; cheap, and from any thread."""
+        tally = self._tally
+        with self._wake:
+            waiting, active = self._line.jobs, tuple(self._active)
+        caches = [model.prefix_cache for model in self._hosts.loaded()]
+        kinds = [2 if job.is_warm_up else job.priority for job in waiting]
+        return EngineCounters(
+            num_forwards=tally.num_forwards,
+            num_rows=tally.num_rows,
+            batch_sizes=tuple(tally.batch_sizes),
+            num_begun=tally.num_begun,
+            num_cache_hits=tally.num_cache_hits,
+            num_prefilled_tokens=tally.num_prefilled_tokens,
+            num_reused_tokens=tally.num_reused_tokens,
+            num_answer_tokens=tally.num_answer_tokens,
+            num_completed=tally.num_completed,
+            num_cancelled=tally.num_cancelled,
+            num_late=tally.num_late,
+            num_failed=tally.num_failed,
+            num_refused=tally.num_refused,
+            num_queued_completions=kinds.count(0),
+            num_queued_edits=kinds.count(1),
+            num_queued_warm_ups=kinds.count(2),
+            num_active=len(active),
+            num_users=len({job.caller.user for job in (*waiting, *active)}),
+            active_cache_bytes=sum(job.sequence.cache.num_bytes for job in active if job.sequence is not None),
+            kept_cache_bytes=sum(cache.num_bytes for cache in caches),
+            num_kept_caches=sum(cache.num_entries for cache in caches),
+        )
+
     def _notify(self) -> None:
         with self._wake:
             self._wake.notify_all()
 
     def _loop(self) -> None:
-        turn = 0
         # The number of threads belongs to the thread that sets it.
         self._calibration.set_threads()
         while self._wait_for_work():
             self._end_lost()
-            ready = [job for job in self._active if job.loading.done()]
+            self._begin_waiting()
             self._num_threads = torch.get_num_threads()
-            if not ready:
+            if self._active:
+                try:
+                    self._forward()
+                except Exception as error:  # the last resort: whoever waits gets an answer, and the engine goes on
+                    for job in list(self._active):
+                        self._end(job, error=explain(job, error))
+            else:
                 self._calibration.advance()
-                continue
-            first = min(job.priority for job in ready)
-            same = [job for job in ready if job.priority == first]
-            turn += 1
-            self._advance(same[turn % len(same)])
-        for job in [*self._active, *self._arrived]:
+        with self._wake:
+            lost = [*self._active, *self._line.clear()]
+        for job in lost:
             job.fail(Closed("the engine is shutting down"))
 
     def _wait_for_work(self) -> bool:
         """Sleep until a request arrives, a model is loaded, or something ends; False when the engine closes."""
         with self._wake:
-            while not self._is_closed and not self._arrived and not self._has_work():
+            while not self._is_closed and not self._active and not self._has_work():
                 # While a model loads, deadlines pass and callers leave: look now and then.
-                self._wake.wait(timeout=0.05 if self._active else None)
+                self._wake.wait(timeout=0.05 if len(self._line) else None)
                 self._end_lost()
-            self._active += self._arrived
-            self._arrived.clear()
             return not self._is_closed
 
     def _has_work(self) -> bool:
-        """Whether a request can go on, or a model is to be measured."""
+        """Whether a request can begin, or a model is to be measured."""
         for model in self._hosts.loaded():
             self._calibration.meet(model)
-        return self._calibration.has_work or any(job.loading.done() for job in self._active)
+        return self._calibration.has_work or any(job.loading.done() for job in self._line.jobs)
 
     def _end_lost(self) -> None:
         """End requests whose caller left or whose deadline passed."""
-        for job in list(self._active):
+        for job in [*self._active, *self._line.jobs]:
             if job.is_cancelled:
                 self._end(job, FinishReason.CANCELLED)
             elif job.is_late():
                 self._end(job, FinishReason.DEADLINE)
 
-    def _end(self, job: Job, reason: FinishReason | None = None) -> None:
-        self._active.remove(job)
+    def _take_out(self, job: Job) -> bool:
+        """Take a job from wherever it is; False: it has given way to another one meanwhile, and was answered."""
+        with self._wake:
+            if job in self._active:
+                self._active.remove(job)
+                return True
+            return self._line.remove(job)
+
+    def _end(self, job: Job, reason: FinishReason | None = None, error: Exception | None = None) -> None:
+        """Resolve a job: complete, interrupted, or failed."""
+        if not self._take_out(job):
+            return
+        tally = self._tally
+        tally.num_prefilled_tokens += job.num_prefilled
+        tally.num_answer_tokens += job.num_tokens
+        if not job.is_warm_up:
+            tally.num_failed += error is not None
+            tally.num_cancelled += reason is FinishReason.CANCELLED
+            tally.num_late += reason is FinishReason.DEADLINE
+            is_complete = reason is None and error is None
+            tally.num_completed += is_complete
+            if is_complete:
+                self._times.add(job.held_s)
+        if error is not None:
+            job.fail(error)
+            return
         job.finish(reason)
         if reason is None and not job.is_warm_up:
-            self._num_completed += 1
             self._latencies.append(job.future.result().timings.total_ms)
 
-    def _advance(self, job: Job) -> None:
-        """One forward of one request; whatever fails, fails that request only."""
-        try:
-            if job.model is None:
-                self._begin(job)
-            is_complete = job.advance()
-            self._num_forwards += 1
-        except UnmaskError as error:
-            self._active.remove(job)
-            job.fail(error)
-        except (MemoryError, torch.OutOfMemoryError):
-            self._active.remove(job)
-            job.fail(OutOfMemory("the request does not fit the memory: shorten the context or the answer"))
-        except Exception as error:
-            logger.exception("request %s failed", job.request.id)
-            self._active.remove(job)
-            job.fail(EngineError(f"the engine failed ({type(error).__name__}); its log has the details"))
-        else:
-            if is_complete:
-                self._end(job)
+    def _forward(self) -> None:
+        """One forward, for all whose rows ride in it."""
+        batch = self._turns.choose(self._active)
+        for job in self._active:
+            assert job.sequence is not None
+            if not is_long_prompt(job):
+                job.sequence.company = fair_company(job, self._active)
+        self._tally.count_forward(len(batch), sum(len(want.tokens) for _, want in batch))
+        for job, error in run_forward(batch):
+            self._end(job, error=error)
 
-    def _begin(self, job: Job) -> None:
-        model = job.loading.result()
-        self._calibration.meet(model)
+    def _begin_waiting(self) -> None:
+        """Let those begin whose turn it is, as long as there are places and memory."""
+        while True:
+            with self._wake:
+                job = self._line.next_to_begin(self._active, self._usage.of)
+            if job is None:
+                return
+            try:
+                model = job.loading.result()
+                self._calibration.meet(model)
+                job.prepare(model, self._answer_budget(job, model))
+                if not self._has_memory(job):
+                    return
+                self._begin(job, model)
+            except Exception as error:
+                self._end(job, error=explain(job, error))
+
+    def _has_memory(self, job: Job) -> bool:
+        """Whether keys and values of ``job`` fit beside those under way. A job that is alone may always try."""
+        answers = [other for other in self._active if not other.is_warm_up]
+        if not answers:
+            return True
+        held = sum(other.cache_bytes for other in answers)
+        if held + job.cache_bytes > self._config.active_cache_bytes:
+            return False
+        return job.cache_bytes <= available_bytes(self._config, self._device)
+
+    def _begin(self, job: Job, model: LoadedModel) -> None:
         if not job.is_warm_up:
-            self._end_warm_ups(job.task, model)
-        job.begin(model, self._answer_budget(job, model), self._hosts.notice_for(job.task))
+            self._end_warm_ups(job, model)
+        with self._wake:
+            if not self._line.remove(job):
+                return  # it has given way meanwhile
+            self._active.append(job)
+        job.begin(model, self._hosts.notice_for(job.task))
+        self._tally.count_begin(job.num_reused)
+        if job.resume():
+            self._end(job)
 
-    def _end_warm_ups(self, task: str, model: LoadedModel) -> None:
+    def _end_warm_ups(self, job: Job, model: LoadedModel) -> None:
         """What was expected has come: warm-ups hand over what they have computed, so that it is not computed twice."""
-        for other in [job for job in self._active if job.is_warm_up and job.model is model and job.task == task]:
-            self._end(other)
+        user = job.caller.user
+        for other in list(self._active):
+            if other.is_warm_up and other.model is model and other.task == job.task and other.caller.user == user:
+                self._end(other)
 
     def _answer_budget(self, job: Job, model: LoadedModel) -> int:
         """Tokens the answer may take: what the request says, within the configured limit."""
         request, config = job.request, self._config
+        if isinstance(request, ChatRequest):
+            return model.encoder.chat_budget(request, config.max_edit_tokens)
         if not isinstance(request, EditRequest):
-            return min(request.max_tokens or config.max_completion_tokens, config.max_context_tokens // 2)
+            return min(request.max_tokens or config.max_completion_tokens, model.encoder.max_tokens // 2)
         # An edit may grow, but hardly beyond twice its selection and a screenful.
         expected = 2 * len(model.encoder.encode_text(request.selection)) + 256
         return min(request.max_tokens or expected, config.max_edit_tokens)

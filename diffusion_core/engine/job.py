@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
+from diffusion_core.callers import OWNER, Caller
+from diffusion_core.chat import ChatRequest
 from diffusion_core.engine.alternatives import Alternatives
 from diffusion_core.engine.models import LoadedModel
 from diffusion_core.engine.prompt_tokens import EncodedPrompt
+from diffusion_core.engine.tracer import TraceCallback, Tracer
 from diffusion_core.errors import DeadlineExceeded, RequestCancelled
-from diffusion_core.requests import CompletionRequest, EditRequest, FinishReason, Policy, PreviewFrame, Result, Timings
+from diffusion_core.prompts.edits import drop_stray_fence
+from diffusion_core.requests import CompletionRequest, EditRequest, FinishReason, PreviewFrame, Result, Timings
 from diffusion_core.sampling.aligned_draft import AlignedDraft
+from diffusion_core.sampling.asked_stops import IndentRule, TextRule, TimeRule
+from diffusion_core.sampling.asking import Decoding, Want
 from diffusion_core.sampling.block_decoder import Answer, BlockDecoder, DecodingTask, Progress
 from diffusion_core.sampling.departures import DepartureRecorder
 from diffusion_core.sampling.drafts import DraftSource, LookupDraft
-from diffusion_core.sampling.policy import resolve_policy
+from diffusion_core.sampling.policy import LOSSLESS, resolve_policy
 from diffusion_core.sampling.rounds import RoundShape
 from diffusion_core.sampling.sequence import DecodingSequence
 from diffusion_core.sampling.stop import (
@@ -44,25 +51,34 @@ class Job:
 
     def __init__(
         self,
-        request: CompletionRequest | EditRequest,
+        request: CompletionRequest | EditRequest | ChatRequest,
         *,
         is_warm_up: bool = False,
         on_frame: FrameCallback | None = None,
+        on_trace: TraceCallback | None = None,
+        caller: Caller = OWNER,
     ) -> None:
+        self.caller = caller
         self.request, self.is_warm_up, self._on_frame = request, is_warm_up, on_frame
+        self._tracer = Tracer(request, on_trace) if on_trace is not None else None
         self.future: Future[Result] = Future()
         # From here on only the engine resolves it: a caller that goes away cannot do so under its feet.
         self.future.set_running_or_notify_cancel()
         self.loading: Future[LoadedModel] = Future()
         self.model: LoadedModel | None = None
         self._cancelled = threading.Event()
-        self._arrived = time.perf_counter()
+        self.arrived = time.perf_counter()
+        self.last_turn = 0
+        self._prompt: EncodedPrompt | None = None
+        self._max_tokens = 0
         self._started = self._last_prefill = 0.0
         self._notice = ""
         self._num_reused = 0
+        self.num_prefilled = self.cache_bytes = 0
         self._sequence: DecodingSequence | None = None
         self._decoder: BlockDecoder | None = None
-        self._run: Iterator[Progress] | None = None
+        self._run: Decoding[Progress] | None = None
+        self.want: Want | None = None
         self._original: AlignedDraft | None = None
         self._alternatives: Alternatives | None = None
         self._answer_forwards: int | None = None
@@ -71,7 +87,12 @@ class Job:
     @property
     def task(self) -> str:
         """Which kind of model answers: ``complete`` or ``edit``."""
-        return "edit" if isinstance(self.request, EditRequest) else "complete"
+        return "complete" if isinstance(self.request, CompletionRequest) else "edit"
+
+    @property
+    def is_edit(self) -> bool:
+        """Whether a selection is rewritten."""
+        return isinstance(self.request, EditRequest)
 
     @property
     def priority(self) -> int:
@@ -84,11 +105,26 @@ class Job:
         return self._sequence
 
     @property
+    def num_tokens(self) -> int:
+        """Tokens of the answer so far."""
+        return self._decoder.answer.num_tokens if self._decoder else 0
+
+    @property
     def num_forwards(self) -> int:
         """Forwards of this request's answer so far, without its prompt and without alternatives."""
         if self._answer_forwards is not None:
             return self._answer_forwards
         return self._sequence.num_forwards if self._sequence else 0
+
+    @property
+    def num_reused(self) -> int:
+        """Tokens of the prompt whose keys and values were kept from an earlier request."""
+        return self._num_reused
+
+    @property
+    def held_s(self) -> float:
+        """Seconds since it began; 0 before."""
+        return time.perf_counter() - self._started if self._started else 0.0
 
     @property
     def num_alternatives(self) -> int:
@@ -107,17 +143,27 @@ class Job:
     def is_late(self) -> bool:
         """Whether the deadline has passed."""
         limit = self.request.deadline_ms
-        return bool(limit) and (time.perf_counter() - self._arrived) * 1000 >= limit
+        return bool(limit) and (time.perf_counter() - self.arrived) * 1000 >= limit
 
-    def begin(self, model: LoadedModel, max_tokens: int, notice: str) -> None:
-        """Encode the prompt, take the longest cached prefix and set up the decoder."""
+    def prepare(self, model: LoadedModel, max_tokens: int) -> None:
+        """Encode the prompt; :attr:`cache_bytes` is then what it may come to hold. The second time costs nothing."""
+        if self._prompt is None:
+            # A warm-up computes the prompt of the request to come: the same room for its answer, the same prompt.
+            self._prompt, self._max_tokens = self._encode(model, max_tokens), max_tokens
+            num_prompt = len(self._prompt.tokens) + len(self._prompt.suffix)
+            self.cache_bytes = model.prefix_cache.bytes_for(num_prompt, max_tokens)
+
+    def begin(self, model: LoadedModel, notice: str) -> None:
+        """Take the longest cached prefix and set up the decoder, as far as to its first want."""
+        assert self._prompt is not None, "prepare() comes first"
+        prompt, max_tokens = self._prompt, self._max_tokens
         self._started = time.perf_counter()
         self.model = model
-        # A warm-up computes the prompt of the request to come: the same room for its answer, the same prompt.
-        prompt = self._encode(model, max_tokens)
         self._notice = " ".join(filter(None, (notice, prompt.notice)))
-        cache, self._num_reused = model.prefix_cache.take(prompt.tokens, max_tokens)
-        self._sequence = DecodingSequence(model.denoiser, list(prompt.tokens), cache, num_prompt=len(prompt.tokens))
+        cache, self._num_reused = model.prefix_cache.take(prompt.tokens, max_tokens, self.caller.space)
+        self._sequence = DecodingSequence(
+            model.denoiser, list(prompt.tokens), cache, num_prompt=len(prompt.tokens), suffix=prompt.suffix
+        )
         task = DecodingTask(
             max_tokens=max_tokens,
             decoding=self.request.decoding,
@@ -130,45 +176,53 @@ class Job:
             round_shape=RoundShape.TWO_PASS if model.denoiser.model.device.type == "cpu" else RoundShape.ALL_LENGTHS,
         )
         sources = self._draft_sources(model, prompt.tokens)
-        is_lossless = resolve_policy(task.decoding.policy, model.denoiser) in {Policy.AUTOREGRESSIVE, Policy.VERIFIED}
+        is_lossless = resolve_policy(task.decoding.policy, model.denoiser) in LOSSLESS
         recorder = DepartureRecorder() if self.num_alternatives and is_lossless else None
         self._decoder = BlockDecoder(
             model.denoiser, model.tokenizer, self._sequence, task, sources,
-            rounds=model.rounds, recorder=recorder,
+            rounds=model.rounds, recorder=recorder, watch=self._tracer.watch if self._tracer else None,
         )  # fmt: skip
         self._run = self._sequence_prefill() if self.is_warm_up else self._answers(model, task, recorder)
 
     def _answers(
         self, model: LoadedModel, task: DecodingTask, recorder: DepartureRecorder | None
-    ) -> Iterator[Progress]:
+    ) -> Decoding[Progress]:
         """The answer, then the alternatives to it."""
         assert self._sequence is not None and self._decoder is not None
-        yield from self._decoder.run()
+        yield from self._decoder.decode()
         if self.num_alternatives:
             self._answer_forwards = self._sequence.num_forwards
             self._alternatives = Alternatives(
                 model, self._sequence, self._decoder, task=task, recorder=recorder, count=self.num_alternatives
             )
-            yield from self._in_time(self._alternatives.run())
+            yield from self._in_time(self._alternatives.decode())
 
-    def _in_time(self, forwards: Iterator[Progress]) -> Iterator[Progress]:
+    def _in_time(self, decoding: Decoding[Progress]) -> Decoding[Progress]:
         """Alternatives, as long as somebody who has the answer already may be made to wait for them."""
         limit_ms = self.request.alternatives_ms if isinstance(self.request, CompletionRequest) else 0
         begin = time.perf_counter()
-        for progress in forwards:
-            if limit_ms and (time.perf_counter() - begin) * 1000 > limit_ms:
+        outcome: Any = None
+        while True:
+            try:
+                item = decoding.send(outcome)
+            except StopIteration:
                 return
-            yield progress
+            if isinstance(item, Progress) and limit_ms and (time.perf_counter() - begin) * 1000 > limit_ms:
+                decoding.close()
+                return
+            outcome = yield item
 
-    def _sequence_prefill(self) -> Iterator[Progress]:
+    def _sequence_prefill(self) -> Decoding[Progress]:
         assert self._sequence is not None
-        for rows in self._sequence.prefill():
+        while rows := (yield from self._sequence.prefill_piece()):
             yield Progress(rows, "", [])
 
     def _encode(self, model: LoadedModel, max_tokens: int) -> EncodedPrompt:
         if isinstance(self.request, EditRequest):
             encode = model.encoder.encode_edit_opening if self.is_warm_up else model.encoder.encode_edit
             return encode(self.request, max_tokens)
+        if isinstance(self.request, ChatRequest):
+            return model.encoder.encode_chat(self.request)
         return model.encoder.encode_completion(self.request, max_tokens)
 
     def _stop_rules(self, model: LoadedModel) -> tuple[StopRule, ...]:
@@ -176,9 +230,16 @@ class Job:
         if isinstance(request, EditRequest):
             fence = model.encoder.format.fence
             return (FenceRule(fence(request)),) if fence else ()
+        rules: list[StopRule] = [TextRule(request.stop)] if request.stop else []
+        if isinstance(request, ChatRequest):
+            return tuple(rules)
+        if request.line_ms:
+            rules.append(TimeRule(request.line_ms))
         if request.single_line:
-            return (LineRule(),)
-        rules: list[StopRule] = [SuffixRule(request.suffix, starts_line=request.prefix[-1:] in ("", "\n"))]
+            return (*rules, LineRule())
+        if request.min_indent:
+            rules.append(IndentRule(request.min_indent))
+        rules.append(SuffixRule(request.suffix, starts_line=request.prefix[-1:] in ("", "\n")))
         if request.stop_at_scope and request.language in INDENTED_LANGUAGES:
             rules.append(ScopeRule(request.prefix, request.suffix, has_clauses=request.language != "yaml"))
         elif request.stop_at_scope and request.language in BRACE_LANGUAGES:
@@ -192,35 +253,51 @@ class Job:
             text = request.selection.rstrip("\n") + "\n" + (fence(request) if fence else "")
             self._original = AlignedDraft(model.encoder.encode_text(text))
             sources.append(self._original)
-        elif request.last_suggestion:
-            sources.append(AlignedDraft(model.encoder.encode_text(request.last_suggestion), "suggestion"))
+        elif expected := request.prediction if isinstance(request, ChatRequest) else request.last_suggestion:
+            sources.append(AlignedDraft(model.encoder.encode_text(expected), "suggestion"))
         if request.decoding.use_lookup:
             sources.append(LookupDraft(prompt))
         return sources
 
-    def advance(self) -> bool:
-        """Run one forward; True when the answer is complete."""
-        assert self._run is not None and self._decoder is not None
-        progress = next(self._run, None)
-        if progress is None:
-            return True
-        if progress.num_prefilled:
-            self._last_prefill = time.perf_counter()
-        elif self._on_frame is not None:
-            self._show(progress)
-        return self._decoder.answer.finish_reason is not None and not self.num_alternatives
+    def resume(self, outcome: Any = None) -> bool:
+        """Go on to the next :attr:`want`, with the ``outcome`` of the last; True when the answer is complete."""
+        assert self._run is not None
+        self.want = None
+        while True:
+            try:
+                item = self._run.send(outcome)
+            except StopIteration:
+                return True
+            if not isinstance(item, Progress):
+                self.want = item
+                return False
+            outcome = None
+            self.num_prefilled += item.num_prefilled
+            if self._tracer is not None:
+                self._trace(self._tracer, item)
+            if item.num_prefilled:
+                self._last_prefill = time.perf_counter()
+            elif self._on_frame is not None:
+                self._show(item)
 
     def _show(self, progress: Progress) -> None:
         """A preview frame, when there is something new to see."""
-        assert self.model is not None and self._on_frame is not None
-        # A half-written fence is not part of the text.
-        settled = progress.settled.rstrip("`")
+        assert self.model is not None and self._on_frame is not None and self._decoder is not None
+        # What a rule may still cut off, a half-written fence for one, is not part of the text.
+        settled = self._decoder.settled_text().rstrip("`" if self.is_edit else "")
         if settled == self._shown:
             return
         self._shown = settled
         rest = progress.draft or (self._original.remaining(_PREVIEW_TOKENS) if self._original else [])
-        unsettled = self.model.tokenizer.decode(rest, skip_special_tokens=True).rstrip("`")
+        unsettled = self.model.tokenizer.decode(rest, skip_special_tokens=True).rstrip("`") if self.is_edit else ""
         self._on_frame(PreviewFrame(id=self.request.id, settled=settled, unsettled=unsettled))
+
+    def _trace(self, tracer: Tracer, progress: Progress) -> None:
+        assert self.model is not None and self._sequence is not None
+        if self._answer_forwards is None:  # alternatives are other answers
+            ms = (time.perf_counter() - self._started) * 1000
+            expected = self._original.remaining(_PREVIEW_TOKENS) if self._original else ()
+            tracer.show(progress, self._sequence, self.model, ms=ms, expected=expected)
 
     def finish(self, reason: FinishReason | None = None) -> None:
         """Give the caches back and resolve the future. ``reason`` is given when the answer was interrupted."""
@@ -248,18 +325,16 @@ class Job:
 
     def _release(self) -> None:
         if self._run is not None:
-            close = getattr(self._run, "close", None)
-            if close is not None:
-                close()
+            self._run.close()
         if self._sequence is not None and self.model is not None:
-            self.model.prefix_cache.give(self._sequence.tokens, self._sequence.cache)
-        self._run = None
+            self.model.prefix_cache.give(self._sequence.tokens, self._sequence.cache, self.caller.space)
+        self._run = self.want = None
 
     def _result(self, answer: Answer, reason: FinishReason) -> Result:
         now = time.perf_counter()
         started = self._started or now
         prefilled = max(self._last_prefill, started)
-        num_prompt = self._sequence.num_prompt if self._sequence else 0
+        num_prompt = self._sequence.num_prompt + len(self._sequence.suffix) if self._sequence else 0
         return Result(
             id=self.request.id,
             text=self._final_text(answer.text, reason),
@@ -270,10 +345,10 @@ class Job:
             num_reused_tokens=self._num_reused,
             num_computed_tokens=num_prompt - self._num_reused,
             timings=Timings(
-                queue_ms=(started - self._arrived) * 1000,
+                queue_ms=(started - self.arrived) * 1000,
                 prefill_ms=(prefilled - started) * 1000,
                 denoise_ms=(now - prefilled) * 1000,
-                total_ms=(now - self._arrived) * 1000,
+                total_ms=(now - self.arrived) * 1000,
             ),
             model=self.model.name if self.model else "",
             policy=self._decoder.policy.value if self._decoder else "",
@@ -285,4 +360,5 @@ class Job:
         """An edited selection ends with a line break exactly when the selection did."""
         if not isinstance(self.request, EditRequest) or reason is not FinishReason.STOP or not text:
             return text
+        text = drop_stray_fence(text, self.request.selection)
         return text.rstrip("\n") + "\n" if self.request.selection.endswith("\n") else text.rstrip("\n")

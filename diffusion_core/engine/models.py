@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -13,17 +15,22 @@ import torch
 from tokenizers import Tokenizer
 
 from diffusion_core.checkpoints.adapter import Drafter, DraftHeadMetadata, GatedAdapterMetadata
+from diffusion_core.checkpoints.families.recognise import AUTO
+from diffusion_core.checkpoints.layout import ShapeCheck, is_own_layout
 from diffusion_core.checkpoints.load import Checkpoint, load_checkpoint
 from diffusion_core.checkpoints.packaged import find_packaged_drafter, find_packaged_tuning
 from diffusion_core.checkpoints.registry import registry
-from diffusion_core.checkpoints.store import is_downloaded
-from diffusion_core.config import DEFAULT_EDIT_MODEL, DEFAULT_MODEL, GIB, EngineConfig
-from diffusion_core.engine.device import Precision, available_bytes, return_freed_memory
+from diffusion_core.checkpoints.store import is_downloaded, locate
+from diffusion_core.config import DEFAULT_EDIT_MODEL, DEFAULT_MODEL, EngineConfig
+from diffusion_core.engine.device import Precision, return_freed_memory
+from diffusion_core.engine.memory import GB, Demand, available_bytes, check_fits
 from diffusion_core.engine.prefix_cache import DRAFT_ROOM, PrefixCache
 from diffusion_core.engine.prompt_tokens import PromptEncoder
+from diffusion_core.engine.self_test import check_model
 from diffusion_core.errors import CheckpointError, EngineError, InvalidRequest, OutOfMemory, UnmaskError
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.captured import CapturedForward, choose_ops
+from diffusion_core.model.config import AttentionPattern, DiffusionConfig, ModelConfig
 from diffusion_core.model.draft_head import DraftHead
 from diffusion_core.model.packed import can_pack
 from diffusion_core.model.transformer import Transformer
@@ -32,10 +39,6 @@ from diffusion_core.sampling.costed_rounds import RoundModel
 from diffusion_core.sampling.evaluate import Denoiser
 
 logger = logging.getLogger(__name__)
-
-# A 4-bit download grows 3.3 times in 16-bit weights, 6.6 times in float32, and needs room for activations and caches.
-_GROWTH_PER_BYTE = 1.65
-_HEADROOM_BYTES = GIB // 2
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def build_captured(
         return None
     taps = head.tap_layers if head is not None else ()
     return CapturedForward(
-        model, adapter, max_positions=max_positions, taps=taps, exact=capture == "exact", ops=choose_ops(model)
+        model, adapter, max_positions=max_positions, taps=taps, exact=capture == "exact", ops=choose_ops(model, adapter)
     )
 
 
@@ -126,6 +129,31 @@ def assemble(checkpoint: Checkpoint, config: EngineConfig) -> LoadedModel:
     )
 
 
+def _copy_mapped(model: Transformer) -> None:
+    """Give every tensor memory of its own."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.layout is torch.strided:
+            tensor.data = tensor.data.clone()
+
+
+def _has_failed(future: Future[LoadedModel]) -> bool:
+    return future.done() and future.exception() is not None
+
+
+def _await_end(name: str, model: weakref.ref[LoadedModel], closing: threading.Event) -> None:
+    """Give memory back when the last request of a replaced model has ended; what is part of a cycle is collected."""
+    for wait_s in (0.0, 2.0, 10.0, 60.0, 300.0):
+        if closing.wait(wait_s):
+            return
+        if wait_s and model() is not None:
+            gc.collect()  # stops everything for a tenth of a second, so only if need be
+        if model() is None:
+            return_freed_memory()
+            logger.info("the model that was %s before is freed", name)
+            return
+    logger.warning("the model that was %s before is still in use", name)
+
+
 class ModelHost:
     """Loads models by name, each once and in a thread of its own; ``on_change`` is called after every state change."""
 
@@ -135,6 +163,8 @@ class ModelHost:
         self._config, self._device, self._precision, self._on_change = config, device, precision, on_change
         self._lock = threading.Lock()
         self._loading: dict[str, Future[LoadedModel]] = {}
+        self._reloading: dict[str, Future[LoadedModel]] = {}
+        self._closing = threading.Event()
         self._notices: dict[str, str] = {}
 
     def model_for(self, task: str, wanted: str = "") -> str:
@@ -166,13 +196,14 @@ class ModelHost:
                 f"edits are answered by the small {config.model}; for better ones run: unmask pull {DEFAULT_EDIT_MODEL}"
             )
             return config.model
-        growth = _GROWTH_PER_BYTE * self._precision.weight_bytes
-        needed = int((registry()[DEFAULT_EDIT_MODEL].size_bytes or 0) * growth) + _HEADROOM_BYTES
+        shape = registry()[DEFAULT_EDIT_MODEL].shape
+        assert shape is not None
+        needed = self._demand(shape).footprint.total
         free = available_bytes(config, self._device)
         if free < needed:
             self._notices["edit"] = (
                 f"edits are answered by the small {config.model}: {DEFAULT_EDIT_MODEL} needs "
-                f"{needed / GIB:.1f} GB and {max(free, 0) / GIB:.1f} GB are free"
+                f"{needed / GB:.1f} GB and {max(free, 0) / GB:.1f} GB are free"
             )
             return config.model
         self._notices.pop("edit", None)
@@ -210,28 +241,108 @@ class ModelHost:
             return find_packaged_tuning(name)
         return Path(wanted) if wanted != "none" and name == self._edit_model() else None
 
+    def _demand(self, shape: ModelConfig, attention: AttentionPattern = AttentionPattern.CAUSAL_CONTEXT) -> Demand:
+        return Demand(
+            shape=shape, config=self._config, device=self._device, precision=self._precision, attention=attention
+        )
+
+    def _checker(self, name: str) -> ShapeCheck:
+        """Looks once whether the model fits; the first load of a foreign format asks again after its conversion."""
+        is_checked = False
+
+        def check(shape: ModelConfig, contract: DiffusionConfig) -> None:
+            nonlocal is_checked
+            if not is_checked:
+                check_fits(name, self._demand(shape, contract.attention))
+            is_checked = True
+
+        return check
+
+    def close(self) -> None:
+        """Stop watching models that have been replaced."""
+        self._closing.set()
+
+    def reload(self, name: str) -> Future[LoadedModel]:
+        """A model that is served, loaded again beside itself; from when the future resolves on it answers what comes.
+
+        Requests that have it already end on the old one, which is freed with the last of them. One that cannot be
+        loaded or fails its self-test changes nothing but :attr:`notices`.
+        """
+        with self._lock:
+            found = self._loading.get(name)
+            if found is None or not found.done() or found.exception() is not None:
+                successor = found
+            else:
+                successor = self._reloading.get(name)
+                if successor is None:
+                    successor = self._reloading[name] = Future()
+                    old = weakref.ref(found.result())
+                    threading.Thread(
+                        target=self._replace, args=(name, old, successor), name=f"reload {name}", daemon=True
+                    ).start()
+        return successor if successor is not None and not _has_failed(successor) else self.load(name)
+
+    def _replace(self, name: str, old: weakref.ref[LoadedModel], successor: Future[LoadedModel]) -> None:
+        try:
+            model = self._build_translated(name)
+            check_model(model)
+        except UnmaskError as error:
+            with self._lock:
+                del self._reloading[name]
+                self._notices[f"reload {name}"] = f"a new checkpoint is refused, the old one answers: {error}"
+            successor.set_exception(error)
+        else:
+            ready: Future[LoadedModel] = Future()
+            ready.set_result(model)
+            with self._lock:
+                del self._reloading[name]
+                self._loading[name] = ready
+                self._notices.pop(f"reload {name}", None)
+            logger.info("model %s was replaced", name)
+            successor.set_result(model)
+            self._on_change()
+            del model, ready, successor
+            _await_end(name, old, self._closing)
+        finally:
+            self._on_change()
+
+    def _build(self, name: str) -> LoadedModel:
+        checkpoint = load_checkpoint(
+            name,
+            dtype=self._precision.dtype,
+            device=self._device,
+            drafter=self._find_drafter(name),
+            tuning=self._find_tuning(name),
+            family=self._config.family if name == self._config.model else AUTO,
+            serve=True,
+            quantize=self._precision.weights,
+            check=self._checker(name),
+        )
+        if is_own_layout(locate(name)) and name not in registry():
+            # Such a folder is somebody's: a file of it that is written over would change, or end, what is mapped.
+            _copy_mapped(checkpoint.model)
+        return assemble(checkpoint, self._config)
+
+    def _build_translated(self, name: str) -> LoadedModel:
+        """As :meth:`_build`, with every failure as one of ours."""
+        try:
+            return self._build(name)
+        except UnmaskError:
+            raise
+        except (MemoryError, torch.OutOfMemoryError):
+            raise OutOfMemory(f"model {name} does not fit the memory: choose a smaller one") from None
+        except Exception as error:
+            logger.exception("loading %s failed", name)
+            raise EngineError(f"model {name} could not be loaded: {type(error).__name__}: {error}") from None
+
     def _load(self, name: str, future: Future[LoadedModel]) -> None:
         try:
-            checkpoint = load_checkpoint(
-                name,
-                dtype=self._precision.dtype,
-                device=self._device,
-                drafter=self._find_drafter(name),
-                tuning=self._find_tuning(name),
-                serve=True,
-                quantize=self._precision.has_int8_weights,
-            )
-            model = assemble(checkpoint, self._config)
+            model = self._build_translated(name)
             return_freed_memory()
             future.set_result(model)
             logger.info("model %s is loaded", name)
         except UnmaskError as error:
             future.set_exception(error)
-        except (MemoryError, torch.OutOfMemoryError):
-            future.set_exception(OutOfMemory(f"model {name} does not fit the memory: choose a smaller one"))
-        except Exception as error:
-            logger.exception("loading %s failed", name)
-            future.set_exception(EngineError(f"model {name} could not be loaded: {type(error).__name__}: {error}"))
         finally:
             self._on_change()
 
@@ -257,4 +368,7 @@ class ModelHost:
         if error is not None:
             state = "not_downloaded" if isinstance(error, CheckpointError) and "pull" in str(error) else "failed"
             return ModelStatus(name=name, task=task, state=state, detail=str(error))
-        return ModelStatus(name=name, task=task, state="ready", memory_bytes=future.result().num_bytes)
+        model = future.result()
+        return ModelStatus(
+            name=name, task=task, state="ready", memory_bytes=model.num_bytes, context_tokens=model.encoder.max_tokens
+        )

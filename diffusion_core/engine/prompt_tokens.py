@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
+from diffusion_core.chat import ChatRequest
 from diffusion_core.errors import CheckpointError, ContextTooLong
 from diffusion_core.model.config import DiffusionConfig
-from diffusion_core.prompts import Prompt, PromptFormat, Special, prompt_format
+from diffusion_core.prompts import Middle, Opening, Prompt, PromptFormat, Special, Text, prompt_format
 from diffusion_core.requests import MAX_INSTRUCTION_CHARACTERS, CompletionRequest, EditRequest
 
 # Where a long prefix is cut moves in steps of this many lines, so that typing on keeps the beginning of the prompt,
@@ -23,16 +24,29 @@ _CHARACTERS_PER_TOKEN = 8
 # Tokens; an instruction is a line or two.
 SURROUNDINGS_STEP = 64
 
+# Tokens of the context that neither a conversation nor its answer takes, and the least an answer is asked for.
+_CHAT_MARGIN, _LEAST_ANSWER = 8, 16
+
 # The rest of the context belongs to the prefix.
 _SUFFIX_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """Tokens of a prompt, and a remark if the context around the cursor had to be cut."""
+    """Tokens of a prompt, and a remark if the context around the cursor had to be cut.
+
+    ``suffix`` are the tokens that stand behind the answer, where the model fills it in between.
+    """
 
     tokens: list[int]
     notice: str = ""
+    suffix: tuple[int, ...] = ()
+
+
+def _part_at_middle(prompt: Prompt) -> tuple[Prompt, Prompt]:
+    """What stands before and behind the middle; all of it before, where there is none."""
+    at = next((i for i, part in enumerate(prompt) if isinstance(part, Middle)), len(prompt))
+    return prompt[:at], prompt[at + 1 :]
 
 
 def common_length(first: Sequence[int], second: Sequence[int]) -> int:
@@ -46,7 +60,7 @@ class PromptEncoder:
 
     def __init__(self, tokenizer: Tokenizer, contract: DiffusionConfig, max_context_tokens: int) -> None:
         self._tokenizer, self._contract = tokenizer, contract
-        self._max_tokens = max_context_tokens
+        self.max_tokens = max_context_tokens
         self.format: PromptFormat = prompt_format(contract.prompt_format)
 
     def encode_text(self, text: str) -> list[int]:
@@ -56,7 +70,7 @@ class PromptEncoder:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Tokens of a rendered prompt.
+        """Tokens of a rendered prompt; the middle, if it has one, has none.
 
         Raises:
             CheckpointError: the tokenizer lacks a special token that the prompt format needs.
@@ -70,9 +84,17 @@ class PromptEncoder:
                         f"prompt format {self.format.name} needs the token {part.name}, which the tokenizer lacks"
                     )
                 tokens.append(token)
-            elif part.text:
+            elif isinstance(part, Opening):
+                tokens += self._encode_opening()
+            elif isinstance(part, Text) and part.text:
                 tokens += self.encode_text(part.text)
         return tokens
+
+    def _encode_opening(self) -> list[int]:
+        """What the tokenizer's own rule puts before a text."""
+        text = self.encode_text("a")
+        whole: list[int] = self._tokenizer.encode("a", add_special_tokens=True).ids
+        return whole[: whole.index(text[0])]
 
     def encode_completion(self, request: CompletionRequest, max_answer: int) -> EncodedPrompt:
         """Prompt of a completion; prefix and suffix are cut to the context by whole lines, nearest to the cursor kept.
@@ -82,15 +104,16 @@ class PromptEncoder:
         """
         layout = self._contract.fim_layout or self.format.default_fim_layout
         bare = dataclasses.replace(request, prefix="", suffix="")
-        budget = self._max_tokens - max_answer - len(self.encode(self.format.render_completion(bare, layout))) - 8
+        budget = self.max_tokens - max_answer - len(self.encode(self.format.render_completion(bare, layout))) - 8
         if budget < 16:
             raise ContextTooLong(
-                f"snippets and answer leave {budget} of {self._max_tokens} tokens for the document: send fewer snippets"
+                f"snippets and answer leave {budget} of {self.max_tokens} tokens for the document: send fewer snippets"
             )
         prefix, suffix, is_cut = self._fit(request.prefix, request.suffix, budget)
         fitted = dataclasses.replace(request, prefix=prefix, suffix=suffix)
-        notice = f"the context was cut to {self._max_tokens} tokens" if is_cut else ""
-        return EncodedPrompt(self.encode(self.format.render_completion(fitted, layout)), notice)
+        notice = f"the context was cut to {self.max_tokens} tokens" if is_cut else ""
+        before, behind = _part_at_middle(self.format.render_completion(fitted, layout))
+        return EncodedPrompt(self.encode(before), notice, tuple(self.encode(behind)))
 
     def encode_edit(self, request: EditRequest, max_answer: int) -> EncodedPrompt:
         """Prompt of an edit. The surrounding text may be cut, the selection and the instruction never are.
@@ -104,7 +127,7 @@ class PromptEncoder:
         # With one character for each side that has text, so that the words which introduce it are counted.
         before, after = ("x" if side.strip() else "" for side in (request.before, request.after))
         bare = self.encode(self.format.render_edit(dataclasses.replace(request, before=before, after=after)))
-        room = self._max_tokens - max_answer - len(bare) - 32
+        room = self.max_tokens - max_answer - len(bare) - 32
         # What is left for the surroundings moves in steps, so that a longer instruction does not cut them anew.
         budget = room // SURROUNDINGS_STEP * SURROUNDINGS_STEP
         if room < SURROUNDINGS_STEP and (before or after):
@@ -113,12 +136,37 @@ class PromptEncoder:
         if room < 0:
             raise ContextTooLong(
                 f"the selection and the instruction take {len(bare)} tokens and the answer up to {max_answer}; "
-                f"together at most {self._max_tokens - 32}: select fewer lines"
+                f"together at most {self.max_tokens - 32}: select fewer lines"
             )
         before, after, is_cut = self._fit(request.before, request.after, budget)
         fitted = dataclasses.replace(request, before=before, after=after)
         notice = f"the text around the selection was cut to {budget} tokens" if is_cut else ""
         return EncodedPrompt(self.encode(self.format.render_edit(fitted)), notice)
+
+    def encode_chat(self, request: ChatRequest) -> EncodedPrompt:
+        """Prompt of a conversation. Nothing of it is ever left out.
+
+        Raises:
+            CheckpointError: the checkpoint's prompt format has no conversations.
+        """
+        if self.format.render_chat is None:
+            raise CheckpointError(f"this model does not chat (its prompt format is {self.format.name})")
+        return EncodedPrompt(self.encode(self.format.render_chat(request.turns)))
+
+    def chat_budget(self, request: ChatRequest, limit: int) -> int:
+        """Tokens the answer of a conversation may take: what was asked for, at most ``limit``, as far as there is room.
+
+        Raises:
+            CheckpointError: as :meth:`encode_chat`.
+            ContextTooLong: the conversation leaves no room for an answer; the message gives the figures.
+        """
+        num_prompt = len(self.encode_chat(request).tokens)
+        room = self.max_tokens - num_prompt - _CHAT_MARGIN
+        if room < _LEAST_ANSWER:
+            raise ContextTooLong(
+                f"the conversation takes {num_prompt} tokens of {self.max_tokens}, which leaves no room for an answer"
+            )
+        return min(request.max_tokens or limit, limit, room)
 
     def encode_edit_opening(self, request: EditRequest, max_answer: int) -> EncodedPrompt:
         """The prompt of an edit as far as it stays the same however the instruction goes on.

@@ -25,6 +25,7 @@ from diffusion_core.engine.engine import Engine
 from diffusion_core.model.config import DiffusionConfig, DrafterKind
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 from diffusion_core.model.packed import can_pack, max_equal_rows
+from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.quantized import why_not_quantized
 from diffusion_core.requests import CompletionRequest
 from diffusion_core.sampling.cost_probe import CostProbe
@@ -75,7 +76,7 @@ def test_both_sides_of_a_step_in_the_products_are_measured(dtype: torch.dtype, q
     if quantize and (reason := why_not_quantized("cpu")):
         pytest.skip(reason)
     denoiser = tiny_denoiser()
-    denoiser.model.to(dtype).pack(quantize=quantize)
+    denoiser.model.to(dtype).pack(quantize=Quantization.INT8 if quantize else Quantization.NONE)
     probe = CostProbe(denoiser)
     for _ in probe.run():
         pass

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffusion_core.config import DEFAULT_EDIT_MODEL, DEFAULT_MODEL, GIB, EngineConfig
+from diffusion_core.config import DEFAULT_EDIT_MODEL, DEFAULT_MODEL, EngineConfig
 from diffusion_core.engine import models
 from diffusion_core.engine.device import Precision
 from diffusion_core.engine.models import ModelHost
+from diffusion_core.model.quantization import Quantization
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,7 @@ from diffusion_core.engine.models import ModelHost
     [
         (5, Precision(torch.bfloat16), DEFAULT_EDIT_MODEL),
         (3, Precision(torch.bfloat16), DEFAULT_MODEL),
-        (3, Precision(torch.bfloat16, has_int8_weights=True), DEFAULT_EDIT_MODEL),
+        (3, Precision(torch.bfloat16, Quantization.INT8), DEFAULT_EDIT_MODEL),
         (5, Precision(torch.float32), DEFAULT_MODEL),
         (8, Precision(torch.float32), DEFAULT_EDIT_MODEL),
     ],
@@ -25,7 +26,7 @@ def test_edit_model_by_memory(
     monkeypatch: pytest.MonkeyPatch, free_gib: float, precision: Precision, expected: str
 ) -> None:
     # How much is free is the machine's affair; the rest is real.
-    monkeypatch.setattr(models, "available_bytes", lambda config, device: int(free_gib * GIB))
+    monkeypatch.setattr(models, "available_bytes", lambda config, device: int(free_gib * 1e9))
     monkeypatch.setattr(models, "is_downloaded", lambda name: True)
     host = ModelHost(EngineConfig(), torch.device("cpu"), precision, lambda: None)
     assert host.model_for("edit") == expected

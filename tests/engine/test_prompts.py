@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from diffusion_core.prompts import Prompt, Special, prompt_format
+from diffusion_core.prompts.edits import drop_stray_fence
 from diffusion_core.requests import CompletionRequest, Snippet
 
 FORMAT = prompt_format("qwen2.5-coder/1")
@@ -46,3 +47,20 @@ def test_special_tokens_in_a_snippet_stay_text() -> None:
     prompt = FORMAT.render_completion(request, "suffix_first")
     specials = [part.name for part in prompt if isinstance(part, Special)]
     assert specials.count("<|fim_middle|>") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "selection", "kept"),
+    [
+        ("x = 1\n```\n", "x = 0\n", "x = 1\n"),
+        ("x = 1\n````", "x = 0\n", "x = 1\n"),
+        ("```sh\nls\n```\n", "ls\n", "```sh\nls\n```\n"),  # a block of its own
+        ("ls -l\n```\n", "ls\n```\n", "ls -l\n```\n"),  # the selection ends a block
+        ('x = """\n```', "x\n", 'x = """\n'),
+        ("x = 1\n", "x\n", "x = 1\n"),
+        ("```\n", "x\n", ""),
+        ("```python\n", "x\n", "```python\n"),
+    ],
+)
+def test_a_last_fence_that_closes_nothing_is_dropped(text: str, selection: str, kept: str) -> None:
+    assert drop_stray_fence(text, selection) == kept
