@@ -11,9 +11,15 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from diffusion_core.callers import OWNER, Caller, Limits, Scope
 from diffusion_core.config import ClientConfig, ServerConfig
-from diffusion_core.errors import ConfigError
+from diffusion_core.errors import ConfigError, Unauthorized
+from diffusion_core.net.token_store import find_token
+
+if TYPE_CHECKING:
+    from diffusion_core.accounts.store import Accounts
 
 CLIENT_TOKEN_VARIABLE = "UNMASK_CLIENT_TOKEN"  # noqa: S105  # the name of a variable, not a secret
 _MAX_TOKEN_BYTES = 4096
@@ -26,10 +32,81 @@ def make_token() -> str:
     return secrets.token_urlsafe(32)
 
 
+def parse_bearer(header: str) -> str:
+    """The token that an ``Authorization`` header carries; empty if it is of another scheme, or none."""
+    scheme, _, given = header.partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
+
+
 def is_authorized(header: str, token: str) -> bool:
     """Whether an ``Authorization`` header carries ``token``; takes the same time however much of it is right."""
-    scheme, _, given = header.partition(" ")
-    return hmac.compare_digest(given.strip().encode(), token.encode()) and scheme.lower() == "bearer"
+    return hmac.compare_digest(parse_bearer(header).encode(), token.encode()) and bool(token)
+
+
+class Authenticator(Protocol):
+    """Tells who sent a request."""
+
+    async def identify(self, authorization: str) -> Caller:
+        """The caller whom the ``Authorization`` header names.
+
+        Raises:
+            Unauthorized: the token is missing, wrong, expired or revoked; the message does not say which.
+        """
+        ...
+
+
+@runtime_checkable
+class KeepsAccounts(Protocol):
+    """An authenticator whose users can be administered."""
+
+    @property
+    def accounts(self) -> Accounts:
+        """Where they are kept."""
+        ...
+
+
+def default_limits(config: ServerConfig) -> Limits:
+    """The limits of users who have none of their own."""
+    return Limits(requests_per_minute=config.requests_per_minute, requests_at_once=config.requests_at_once)
+
+
+class SingleToken:
+    """One token, one user who may do everything."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def identify(self, authorization: str) -> Caller:
+        """The owner, if the header carries the token."""
+        if not is_authorized(authorization, self._token):
+            raise Unauthorized("the bearer token is missing or wrong")
+        return OWNER
+
+
+class MetricsToken:
+    """Another token beside those of users: it opens the metrics, for a monitoring system that must do nothing else."""
+
+    def __init__(self, token: str, users: Authenticator) -> None:
+        self._token, self._users = token, users
+
+    async def identify(self, authorization: str) -> Caller:
+        """The monitoring system, or whom else the header names."""
+        if is_authorized(authorization, self._token):
+            return Caller(user="metrics", space="metrics", scopes=frozenset({Scope.METRICS}))
+        return await self._users.identify(authorization)
+
+
+def add_metrics_token(config: ServerConfig, users: Authenticator) -> Authenticator:
+    """``users``, and the metrics token if one is configured.
+
+    Raises:
+        ConfigError: the token file cannot be read, or the token does not fit a header.
+    """
+    if config.metrics_token_file:
+        return MetricsToken(_read_token_file(config.metrics_token_file, "server.metrics_token_file"), users)
+    if config.metrics_token:
+        return MetricsToken(check_token(config.metrics_token, "server.metrics_token"), users)
+    return users
 
 
 def resolve_server_token(config: ServerConfig) -> str:
@@ -40,11 +117,14 @@ def resolve_server_token(config: ServerConfig) -> str:
     """
     if config.token_file:
         return _read_token_file(config.token_file, "server.token_file")
-    return _check_token(config.token, "server.token") if config.token else make_token()
+    return check_token(config.token, "server.token") if config.token else make_token()
 
 
-def resolve_client_token(config: ClientConfig) -> str:
-    """The token for the engine at ``config.url``: setting, file, or ``$UNMASK_CLIENT_TOKEN``.
+def resolve_client_token(config: ClientConfig, url: str = "") -> str:
+    """The token for the engine at ``url`` (empty: ``config.url``).
+
+    In this order: the file or the token of the configuration, ``$UNMASK_CLIENT_TOKEN``, what `unmask login` keeps for
+    the address, what it keeps for ``config.url``. Blocks while a keyring is asked.
 
     Raises:
         ConfigError: there is none, its file cannot be read, or it does not fit a header.
@@ -52,12 +132,15 @@ def resolve_client_token(config: ClientConfig) -> str:
     if config.token_file:
         return _read_token_file(config.token_file, "client.token_file")
     if config.token:
-        return _check_token(config.token, "client.token")
+        return check_token(config.token, "client.token")
     if token := os.environ.get(CLIENT_TOKEN_VARIABLE, ""):
-        return _check_token(token, CLIENT_TOKEN_VARIABLE)
+        return check_token(token, CLIENT_TOKEN_VARIABLE)
+    for address in dict.fromkeys((url or config.url, config.url)):
+        if token := find_token(address):
+            return check_token(token, f"the token kept for {address}")
     raise ConfigError(
-        f"client.url is set but no token: give client.token, client.token_file or {CLIENT_TOKEN_VARIABLE} "
-        "(the server printed the token when it started)"
+        f"client.url is set but no token: run `unmask login {url or config.url}`, or give client.token, "
+        f"client.token_file or {CLIENT_TOKEN_VARIABLE}"
     )
 
 
@@ -72,12 +155,17 @@ def _read_token_file(name: str, setting: str) -> str:
     if mode & stat.S_IROTH:
         logger.warning("%s: every user of this machine can read %s: run chmod 600 on it", setting, path)
     try:
-        return _check_token(content.decode().strip(), f"{setting} ({path})")
+        return check_token(content.decode().strip(), f"{setting} ({path})")
     except UnicodeDecodeError:
         raise ConfigError(f"{setting}: {path} is not a text file") from None
 
 
-def _check_token(token: str, setting: str) -> str:
+def check_token(token: str, setting: str) -> str:
+    """The token, if it can be one.
+
+    Raises:
+        ConfigError: it cannot; the message names ``setting``, never the token.
+    """
     if not token:
         raise ConfigError(f"{setting} holds no token")
     if len(token) > _MAX_TOKEN_BYTES:

@@ -9,17 +9,19 @@ import asyncio
 import importlib
 import ipaddress
 import logging
+import os
 import ssl
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from diffusion_core.errors import Closed, ConfigError, ProtocolMismatch, Unreachable
-from diffusion_core.net.answers import explain_connect_error, raise_for_answer, read_messages
+from diffusion_core.errors import Closed, ConfigError, ProtocolMismatch, Unreachable, Untrusted
+from diffusion_core.net.answers import raise_for_answer, read_messages
+from diffusion_core.net.observing.request_ids import valid_traceparent
 from diffusion_core.net.protocol import CONTENT_TYPE, M, Message, WarmDone, encode
+from diffusion_core.net.tls import explain_untrusted, find_cause, make_ssl_context
 from diffusion_core.requests import CompletionRequest, EditRequest, Health, PreviewFrame, Result, WarmRequest
 
 if TYPE_CHECKING:
@@ -44,6 +46,9 @@ class HttpEngineClient:
         token: str,
         *,
         ca_file: str = "",
+        cert_file: str = "",
+        key_file: str = "",
+        proxy: str = "",
         connect_timeout_s: float = 5.0,
         request_timeout_s: float = 300.0,
     ) -> None:
@@ -52,9 +57,10 @@ class HttpEngineClient:
             raise ConfigError("client.url must look like https://host:port")
         if parts.username or parts.password:
             raise ConfigError("client.url holds a user or a password: give a token instead")
-        self._address = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+        self.address = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
         self._token = token
-        self._ca_file = ca_file
+        self._ca_file, self._cert_file, self._key_file = ca_file, cert_file, key_file
+        self._proxy = proxy
         self._connect_timeout_s = connect_timeout_s
         self._request_timeout_s = request_timeout_s
         self._is_loopback = is_loopback(parts.hostname)
@@ -62,11 +68,16 @@ class HttpEngineClient:
         self._num_active = 0
         self._is_retired = False
         self._is_closed = False
+        self._has_answered = False
         if parts.scheme == "http" and not self._is_loopback:
-            logger.warning("%s is not encrypted: the token and the code can be read on the way", self._address)
+            logger.warning("%s is not encrypted: the token and the code can be read on the way", self.address)
+
+    def has_token(self, token: str) -> bool:
+        """Whether this is the token that it sends."""
+        return token == self._token
 
     def __repr__(self) -> str:
-        return f"HttpEngineClient({self._address!r}, token=***)"
+        return f"HttpEngineClient({self.address!r}, token=***)"
 
     async def complete(self, request: CompletionRequest) -> Result:
         """Answer a completion."""
@@ -78,13 +89,13 @@ class HttpEngineClient:
         async with self._exchange("POST", "edit", request, PreviewFrame, Result) as messages:
             async for message in messages:
                 if result is not None:
-                    raise ProtocolMismatch(f"{self._address} sent more after the result")
+                    raise ProtocolMismatch(f"{self.address} sent more after the result")
                 if isinstance(message, Result):
                     result = message  # kept until the stream has ended, so that its connection can be used again
                 elif isinstance(message, PreviewFrame):
                     yield message
         if result is None:
-            raise Unreachable(f"{self._address} ended the edit without a result")
+            raise Unreachable(f"{self.address} ended the edit without a result")
         yield result
 
     async def warm(self, request: WarmRequest) -> None:
@@ -93,7 +104,7 @@ class HttpEngineClient:
 
     async def health(self) -> Health:
         """The state of the engine."""
-        return await self._call_once("health?decoding", None, Health)
+        return await self._call_once("health?decoding&load", None, Health)
 
     async def aclose(self) -> None:
         """Close all connections; requests under way break off."""
@@ -112,10 +123,10 @@ class HttpEngineClient:
         async with self._exchange("POST" if message else "GET", path, message, expected) as messages:
             async for each in messages:
                 if answer is not None:
-                    raise ProtocolMismatch(f"{self._address} sent more than one answer")
+                    raise ProtocolMismatch(f"{self.address} sent more than one answer")
                 answer = each
         if answer is None:
-            raise ProtocolMismatch(f"{self._address} sent an empty answer")
+            raise ProtocolMismatch(f"{self.address} sent an empty answer")
         return answer
 
     @asynccontextmanager
@@ -129,6 +140,9 @@ class HttpEngineClient:
         import httpx
 
         headers = {"accept-encoding": "identity"}
+        # A trace that this process is a part of, as its starter says: it goes on in the server.
+        if traceparent := valid_traceparent(os.environ.get("TRACEPARENT", "")):
+            headers["traceparent"] = traceparent
         content = None
         if message is not None:
             content = encode(message)
@@ -139,21 +153,52 @@ class HttpEngineClient:
         self._num_active += 1
         try:
             async with request as response:
-                raise_for_answer(response, self._address)
-                async with aclosing(read_messages(response, self._address, *expected)) as messages:
+                self._has_answered = True
+                raise_for_answer(response, self.address)
+                async with aclosing(read_messages(response, self.address, *expected)) as messages:
                     yield messages
-        except httpx.ConnectError as error:
-            raise Unreachable(explain_connect_error(self._address, error)) from error
-        except httpx.ConnectTimeout as error:
-            raise Unreachable(f"{self._address} does not answer within {self._connect_timeout_s:g} s") from error
-        except httpx.TimeoutException:
-            raise Unreachable(f"{self._address} sent nothing for {timeout_s:g} s") from None
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            raise Unreachable(f"the connection to {self._address} broke off ({type(error).__name__})") from None
+        except httpx.HTTPError as error:
+            raise self._explain(error, timeout_s) from error
+        except httpx.StreamError as error:
+            raise Unreachable(f"the connection to {self.address} broke off ({type(error).__name__})") from None
         finally:
             self._num_active -= 1
             if self._is_retired and not self._num_active:
                 await self.aclose()
+
+    def _explain(self, error: httpx.HTTPError, timeout_s: float) -> Unreachable:
+        """What a failure on the way means, and which setting changes it."""
+        import httpx
+
+        through = " through the proxy" if self._is_proxied() else ""
+        untrusted = find_cause(error, ssl.SSLCertVerificationError)
+        if isinstance(untrusted, ssl.SSLCertVerificationError):
+            return Untrusted(explain_untrusted(self.address, untrusted, ca_file=self._ca_file))
+        if _asks_for_certificate(error):
+            return Untrusted(f"{self.address} asks for a client's certificate: set client.cert_file")
+        match error:
+            case httpx.ProxyError():
+                return Unreachable(f"the proxy on the way to {self.address} refuses: {error}; see client.proxy")
+            case httpx.ConnectTimeout():
+                return Unreachable(f"{self.address} does not answer{through} within {self._connect_timeout_s:g} s")
+            case httpx.ConnectError():
+                return Unreachable(f"nothing answers at {self.address}{through} ({error})")
+            case httpx.TimeoutException():
+                return Unreachable(f"{self.address} sent nothing for {timeout_s:g} s")
+        # A server's refusal of a client without a certificate is seldom seen: its connection is closed by then.
+        may_ask = self.address.startswith("https://") and not self._cert_file and not self._has_answered
+        hint = "; if it asks for a client's certificate, set client.cert_file" if may_ask else ""
+        return Unreachable(f"the connection to {self.address} broke off ({type(error).__name__}){hint}")
+
+    def _is_proxied(self) -> bool:
+        if self._is_loopback or self._proxy == "none":
+            return False
+        if self._proxy:
+            return True
+        from urllib.request import getproxies, proxy_bypass
+
+        parts = urlsplit(self.address)
+        return parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
 
     def _open(self) -> httpx.AsyncClient:
         import httpx
@@ -164,13 +209,14 @@ class HttpEngineClient:
             context = self._make_ssl_context()
             try:
                 self._http = httpx.AsyncClient(
-                    base_url=self._address,
+                    base_url=self.address,
                     headers={"authorization": f"Bearer {self._token}", "user-agent": "unmask"},
                     verify=context,
                     limits=httpx.Limits(max_connections=64, keepalive_expiry=_KEEP_ALIVE_S),
                     follow_redirects=False,
-                    # Proxies of the environment are for the outside: code for this machine must not leave it.
-                    trust_env=not self._is_loopback,
+                    # Proxies are for the outside: code for this machine must not leave it.
+                    proxy=None if self._is_loopback or self._proxy == "none" else self._proxy or None,
+                    trust_env=not self._is_loopback and not self._proxy,
                 )
             except httpx.InvalidURL:
                 raise ConfigError("client.url is not a valid address: it must look like https://host:port") from None
@@ -178,19 +224,20 @@ class HttpEngineClient:
                 ValueError,
                 ImportError,
             ):  # what httpx raises for a proxy scheme it does not know or lacks a part for
-                raise ConfigError("the proxy of the environment (HTTPS_PROXY, ALL_PROXY) cannot be used") from None
+                where = "client.proxy" if self._proxy else "the proxy of the environment (HTTPS_PROXY, ALL_PROXY)"
+                raise ConfigError(f"{where} cannot be used: it must look like http://host:port") from None
         return self._http
 
     def _make_ssl_context(self) -> ssl.SSLContext:
-        if self._address.startswith("http://"):
+        if self.address.startswith("http://"):
             return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used, and loads no certificates
-        if not self._ca_file:
-            return ssl.create_default_context()
-        path = Path(self._ca_file).expanduser()
-        try:
-            return ssl.create_default_context(cafile=str(path))
-        except OSError as error:  # a file without certificates is an ssl.SSLError, which is an OSError
-            raise ConfigError(f"client.ca_file: cannot use {path}: {error.strerror or error}") from None
+        return make_ssl_context(ca_file=self._ca_file, cert_file=self._cert_file, key_file=self._key_file)
+
+
+def _asks_for_certificate(error: httpx.HTTPError) -> bool:
+    # With TLS 1.3 the server says so only when the first answer is read.
+    refusal = find_cause(error, ssl.SSLError)
+    return refusal is not None and "CERTIFICATE_REQUIRED" in str(refusal).upper().replace(" ", "_")
 
 
 def was_never_sent(error: Unreachable) -> bool:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from typing import Protocol
+from contextlib import aclosing
+from typing import Protocol, runtime_checkable
 
-from diffusion_core.errors import Closed, ConfigError, EngineError, UnmaskError
+from diffusion_core.callers import OWNER, Caller, ServesCallers
+from diffusion_core.chat import ChatRequest, stream_from
+from diffusion_core.engine.counters import EngineCounters
+from diffusion_core.errors import Closed, ConfigError, EngineError, InvalidRequest, UnmaskError
+from diffusion_core.net.observing.engine_state import CountsWork
 from diffusion_core.requests import (
     CompletionRequest,
     EditRequest,
@@ -16,6 +21,7 @@ from diffusion_core.requests import (
     Result,
     WarmRequest,
 )
+from diffusion_core.trace import TraceFrame, watch
 from diffusion_core.version import package_version
 
 
@@ -27,19 +33,24 @@ class StartableEngine(EngineClient, Protocol):
         ...
 
 
-class DeferredEngine:
-    """An :class:`EngineClient` around an engine that a slow function makes in a thread.
+@runtime_checkable
+class ReloadsModels(Protocol):
+    """An engine that can take a new checkpoint without a failed request."""
 
-    Requests wait for the engine; ``health()`` says ``loading`` meanwhile, and ``failed`` if it could not be made.
-    """
+    async def reload(self, name: str) -> None:
+        """Replace the model of that name by what its checkpoint is now.
 
-    def __init__(self, make_engine: Callable[[], StartableEngine]) -> None:
-        self._make_engine = make_engine
-        self._making: asyncio.Task[StartableEngine] | None = None
+        Raises:
+            UnmaskError: why the new checkpoint was refused; the old one goes on answering.
+        """
+        ...
 
-    def start(self) -> None:
-        """Begin to make the engine; must be called in the event loop."""
-        self._making = asyncio.create_task(self._make())
+
+class DeferredCalls:
+    """Requests of one caller to an engine that may still be in the making: they wait for it."""
+
+    def __init__(self, deferred: DeferredEngine, caller: Caller) -> None:
+        self._deferred, self._caller = deferred, caller
 
     async def complete(self, request: CompletionRequest) -> Result:
         """Answer a completion."""
@@ -55,26 +66,87 @@ class DeferredEngine:
             if isinstance(items, AsyncGenerator):
                 await items.aclose()
 
+    async def stream(self, request: CompletionRequest | ChatRequest) -> AsyncGenerator[PreviewFrame | Result, None]:
+        """Stream the settled text as it grows, then the result."""
+        async with aclosing(stream_from(await self._engine(), request)) as items:
+            async for item in items:
+                yield item
+
+    async def watch(self, request: CompletionRequest | EditRequest) -> AsyncGenerator[TraceFrame | Result, None]:
+        """Stream what every forward did, then the result."""
+        async with aclosing(watch(await self._engine(), request)) as items:
+            async for item in items:
+                yield item
+
     async def warm(self, request: WarmRequest) -> None:
         """Compute the prompt of an expected request."""
         await (await self._engine()).warm(request)
 
     async def health(self) -> Health:
         """The state of the engine."""
+        return await self._deferred.health()
+
+    async def aclose(self) -> None:
+        """Nothing: the engine belongs to others too."""
+
+    async def _engine(self) -> EngineClient:
+        engine = await self._deferred.made()
+        return engine.on_behalf_of(self._caller) if isinstance(engine, ServesCallers) else engine
+
+
+class DeferredEngine(DeferredCalls):
+    """An :class:`EngineClient` around an engine that a slow function makes in a thread.
+
+    Requests wait for the engine; ``health()`` says ``loading`` meanwhile, and ``failed`` if it could not be made.
+    """
+
+    def __init__(self, make_engine: Callable[[], StartableEngine]) -> None:
+        super().__init__(self, OWNER)
+        self._make_engine = make_engine
+        self._making: asyncio.Task[StartableEngine] | None = None
+
+    def start(self) -> None:
+        """Begin to make the engine; must be called in the event loop."""
+        self._making = asyncio.create_task(self._make())
+
+    def counters(self) -> EngineCounters | None:
+        """What the engine counts; None before there is one, or if it does not."""
+        if self._making is None or not self._making.done() or self._making.exception() is not None:
+            return None
+        engine = self._making.result()
+        return engine.counters() if isinstance(engine, CountsWork) else None
+
+    def on_behalf_of(self, caller: Caller) -> DeferredCalls:
+        """The same engine for requests of ``caller``."""
+        return DeferredCalls(self, caller)
+
+    async def health(self) -> Health:
+        """The state of the engine."""
         if self._making is None or not self._making.done():
             return _make_health("loading")
         try:
-            engine = await self._engine()
+            engine = await self.made()
         except UnmaskError as error:
             return _make_health("failed", str(error))
         return await engine.health()
+
+    async def reload(self, name: str) -> None:
+        """Replace the model of that name by what its checkpoint is now.
+
+        Raises:
+            UnmaskError: why the new checkpoint was refused, or the engine itself could not be made.
+        """
+        engine = await self.made()
+        if not isinstance(engine, ReloadsModels):
+            raise InvalidRequest("this engine cannot take a new checkpoint: start it again")
+        await engine.reload(name)
 
     async def aclose(self) -> None:
         """Close the engine; one that is still being made is waited for, since a thread cannot be stopped."""
         if self._making is None:
             return
         try:
-            engine = await self._engine()
+            engine = await self.made()
         except UnmaskError:
             return  # it was never made, and whoever asked for it has been told
         await engine.aclose()
@@ -85,7 +157,7 @@ class DeferredEngine:
         Raises:
             UnmaskError: what kept it from loading.
         """
-        engine = await self._engine()
+        engine = await self.made()
         health = await engine.health()
         while health.status == "loading":
             await asyncio.sleep(poll_s)
@@ -107,7 +179,12 @@ class DeferredEngine:
         engine.start()
         return engine
 
-    async def _engine(self) -> StartableEngine:
+    async def made(self) -> StartableEngine:
+        """The engine itself, when it is there.
+
+        Raises:
+            UnmaskError: what kept it from being made.
+        """
         if self._making is None:
             raise Closed("the engine was not started")
         # Shielded: a caller that gives up must not stop the making for the others.

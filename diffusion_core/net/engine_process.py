@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from diffusion_core.config import MIB, EngineConfig, ServerConfig
 from diffusion_core.errors import ConfigError, UnmaskError
+from diffusion_core.net.observing.logs import TextFormatter, add_request_id
 from diffusion_core.net.quiet_logs import describe_exception
 from diffusion_core.net.state_files import StateFiles, try_lock
 
@@ -31,6 +32,8 @@ EXIT_ANOTHER_RUNS = 3
 
 # An engine that was told to stop may hold its lock a little longer.
 _OWNERSHIP_TIMEOUT_S = 15.0
+# Somebody at this machine waits for it to stop; who is cut off sends the request again.
+_DRAIN_S = 3.0
 _MAX_LOG_BYTES = 1 * MIB
 
 logger = logging.getLogger(__name__)
@@ -72,7 +75,7 @@ def _run(
 
     run_server(
         EngineConfig(**json.loads(options.engine)),
-        ServerConfig(host="127.0.0.1", port=0, idle_exit_s=options.idle_exit_s),
+        ServerConfig(host="127.0.0.1", port=0, idle_exit_s=options.idle_exit_s, drain_s=_DRAIN_S, reload_settle_s=0.0),
         state_file=files.state,
         make=make or make_engine,
     )
@@ -88,7 +91,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _log_to(path: Path) -> None:
     handler = RotatingFileHandler(path, maxBytes=_MAX_LOG_BYTES, backupCount=1)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(TextFormatter())
+    handler.addFilter(add_request_id)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 

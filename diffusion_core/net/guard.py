@@ -1,74 +1,65 @@
-"""What stands before every route: no browsers, a token, and one log line a request."""
+"""What stands before every route: no pages of other sites, a token, and the limits of its user."""
 
 from __future__ import annotations
 
-import logging
-import time
+from contextlib import ExitStack
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from diffusion_core.errors import Unauthorized
-from diffusion_core.net.auth import is_authorized
-from diffusion_core.net.exchange import REQUEST_ID_KEY, Exchange
-from diffusion_core.requests import new_request_id
+from diffusion_core.accounts.quotas import Kind, Quotas
+from diffusion_core.errors import UnmaskError
+from diffusion_core.net.auth import Authenticator
+from diffusion_core.net.exchange import CALLER_KEY
+from diffusion_core.net.origins import OriginCheck
+from diffusion_core.net.pages import PAGE_PATHS
+from diffusion_core.net.refusals import refuse
 
-_OPEN_PATHS = frozenset({"/livez"})
-_QUIET_PATHS = frozenset({"/livez", "/v1/health"})
-_FORBIDDEN = 403
-
-logger = logging.getLogger(__name__)
+_OPEN_PATHS = frozenset({"/livez", "/readyz", *PAGE_PATHS})
 
 
 class Guard:
-    """ASGI middleware: refuses browsers and strangers, logs method, route, status and milliseconds."""
+    """ASGI middleware: refuses other sites' pages, strangers and who asks too much."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator, origins: OriginCheck) -> None:
         self._app = app
-        self._token = token
+        self._authenticator = authenticator
+        self._origins = origins
+        self._quotas = Quotas()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # there are none, so nobody comes past this way
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = time.monotonic()
-        status = 0
-
-        async def send_and_note(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        scope[REQUEST_ID_KEY] = new_request_id()
-        try:
-            await self._admit(scope, receive, send_and_note)
-        finally:
-            # A path is the client's text until a route has matched it.
-            path = scope["path"] if "endpoint" in scope else "(no such path)"
-            # Status 0: the client left before an answer.
-            logger.log(
-                logging.DEBUG if path in _QUIET_PATHS else logging.INFO,
-                "%s %s %s %d in %.0f ms",
-                scope[REQUEST_ID_KEY],
-                scope["method"] if "endpoint" in scope else "-",
-                path,
-                status,
-                (time.monotonic() - began) * 1000,
-            )
+        await self._admit(scope, receive, send)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        if "origin" in headers:
-            # Editors and scripts send no Origin; a web page cannot leave it out. This also stops DNS rebinding.
-            await _refuse(scope, receive, send, "requests from web pages are not allowed", _FORBIDDEN)
-        elif scope["path"] not in _OPEN_PATHS and not is_authorized(headers.get("authorization", ""), self._token):
-            await _refuse(scope, receive, send, "the bearer token is missing or wrong", Unauthorized.http_status)
-        else:
+        with ExitStack() as held:
+            try:
+                self._origins.check(scope)
+                if scope["path"] not in _OPEN_PATHS:
+                    caller = await self._authenticator.identify(_authorization(scope))
+                    scope[CALLER_KEY] = caller
+                    # The place is free again when the request has ended, also because its client left.
+                    held.enter_context(self._quotas.admit(caller, _kind_of(scope)))
+            except UnmaskError as error:
+                await refuse(scope, receive, send, error)
+                return
             await self._app(scope, receive, send)
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, message: str, status: int) -> None:
-    exchange = Exchange(scope, receive, send, max_bytes=0)
-    await exchange.fail(Unauthorized(message), status)
+def _authorization(scope: Scope) -> str:
+    """The header that names the caller. Of two, one may be what a proxy checked and the other what it did not."""
+    given = Headers(scope=scope).getlist("authorization")
+    return given[0] if len(given) == 1 else ""
+
+
+def _kind_of(scope: Scope) -> Kind:
+    """What a request costs: all that asks the engine is posted."""
+    if scope["method"] != "POST" or scope["path"].startswith("/v1/admin/"):
+        return Kind.FREE
+    return Kind.WARM_UP if scope["path"] == "/v1/warm" else Kind.REQUEST

@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from diffusion_core.config import ClientConfig
 from diffusion_core.errors import Unauthorized, Unreachable
-from diffusion_core.net.auth import resolve_client_token
 from diffusion_core.net.client import HttpEngineClient
+from diffusion_core.net.failover import FailoverEngine
+from diffusion_core.net.remote import RemoteEngine
 from diffusion_core.net.spawn import ENGINE_COMMAND
 from diffusion_core.net.state_files import StateFiles, resolve_folders, resolve_model
 from diffusion_core.net.supervisor import OnState, Supervisor
@@ -31,21 +32,20 @@ R = TypeVar("R", CompletionRequest, EditRequest)
 
 
 def connect(config: ClientConfig, *, on_state: OnState | None = None) -> EngineClient:
-    """A client for the engine of ``config``: the one at ``config.url``, or the shared local one.
+    """A client for the engine of ``config``: the one at ``config.url``, or the shared local one, or one for the other.
 
-    Returns at once and connects with the first request. ``on_state`` hears about the local engine.
+    Connects with the first request; only a keyring may keep the caller waiting. ``on_state`` hears about the local
+    engine, and which of the two answers.
 
     Raises:
         ConfigError: there is no token for ``config.url``, or the address makes no sense.
     """
     if not config.url:
         return LocalEngine(config, on_state=on_state)
-    return HttpEngineClient(
-        config.url,
-        resolve_client_token(config),
-        ca_file=config.ca_file,
-        connect_timeout_s=config.connect_timeout_s,
-        request_timeout_s=config.request_timeout_s,
+    if config.fallback == "none":
+        return RemoteEngine(config)
+    return FailoverEngine(
+        config, lambda tell: LocalEngine(config, on_state=tell), on_state=on_state or (lambda state, detail: None)
     )
 
 

@@ -8,6 +8,7 @@ not fit), both naming the field and never a value.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -105,6 +106,20 @@ def decode(data: bytes, *expected: type[M]) -> M:
     if len(messages) != 1:
         raise ProtocolMismatch(f"one message expected, {len(messages)} given")
     return messages[0]
+
+
+def structure_json(body: bytes, expected: type[M]) -> M:
+    """The payload of an ``expected`` message as JSON; taken as strictly as :func:`decode` does.
+
+    Raises:
+        InvalidRequest: no JSON, no Unicode, or a field is missing, unknown, of the wrong type or out of its limits.
+    """
+    try:
+        payload = json.loads(body)
+        msgpack.packb(payload)  # what it cannot hold (half a surrogate pair, a number of 65 bits) no message can
+    except (ValueError, OverflowError, RecursionError):
+        raise InvalidRequest("the body is not valid JSON in UTF-8") from None
+    return _structure(payload, expected, _TAG_OF[expected])
 
 
 class MessageReader(Generic[M]):

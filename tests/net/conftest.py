@@ -1,13 +1,14 @@
-"""Fixtures of the launcher's tests."""
+"""Fixtures of the launcher's tests, and a server that answers other people's clients."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from helpers import scripted_engine
 from helpers.local_engines import Local
+from helpers.tiny_server import ServeProcess, serve_tiny
 
 
 @pytest.fixture
@@ -19,3 +20,10 @@ async def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     for engine in made.engines:
         await engine.stop()
         await engine.aclose()
+
+
+@pytest.fixture(scope="session")
+def tiny_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
+    """`unmask serve` with a tiny model, for all tests that only ask it something."""
+    with serve_tiny(tmp_path_factory.mktemp("serve")) as running:
+        yield running

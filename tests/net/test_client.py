@@ -22,6 +22,7 @@ from diffusion_core.errors import (
     Closed,
     ConfigError,
     EngineError,
+    Forbidden,
     InvalidRequest,
     ProtocolMismatch,
     Unauthorized,
@@ -93,7 +94,7 @@ async def connected(url: str, **settings: float) -> AsyncIterator[HttpEngineClie
         (http(b"", "302 Found", "text/html"), ProtocolMismatch, "answers 302"),
         (http(b"Not Found", "404 Not Found", "text/plain"), ProtocolMismatch, "check client.url"),
         (http(b"", "401 Unauthorized", "text/html"), Unauthorized, "client.token"),
-        (http(b"", "403 Forbidden", "text/html"), Unauthorized, "client.token"),
+        (http(b"", "403 Forbidden", "text/html"), Forbidden, "client.url"),
         (http(b"", "407 Proxy Authentication Required", "text/html"), Unreachable, "asks for a login"),
         (http(b"", "413 Payload Too Large", "text/html"), InvalidRequest, "no request this large"),
         (http(b"", "502 Bad Gateway", "text/html"), Unreachable, "answers 502"),
@@ -179,7 +180,7 @@ async def test_the_wrong_token_is_refused_and_never_shown() -> None:
         with pytest.raises(Unauthorized):
             async for _ in client.edit(EDIT):
                 pass
-        assert "not-the-t0ken" not in f"{caught.value}{client!r}{vars(client)['_address']}"
+        assert "not-the-t0ken" not in f"{caught.value}{client!r}{client.address}"
         await client.aclose()
 
 

@@ -21,8 +21,8 @@ from diffusion_core.errors import (
     UnmaskError,
     Unreachable,
 )
-from diffusion_core.net.client import HttpEngineClient
 from diffusion_core.net.launcher import LocalEngine, connect
+from diffusion_core.net.remote import RemoteEngine
 from diffusion_core.net.state_files import StateFiles
 from diffusion_core.requests import CompletionRequest, EditRequest, PreviewFrame, Result
 
@@ -259,5 +259,5 @@ async def test_a_relative_model_folder_in_a_request_means_the_same_to_the_engine
 def test_connect_chooses_local_or_remote() -> None:
     assert isinstance(connect(ClientConfig()), LocalEngine)
     remote = connect(ClientConfig(url="https://engine.example", token="t0ken"))
-    assert isinstance(remote, HttpEngineClient)
+    assert isinstance(remote, RemoteEngine)
     assert "t0ken" not in repr(remote)

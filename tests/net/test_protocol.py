@@ -21,11 +21,13 @@ from diffusion_core.errors import (
 )
 from diffusion_core.net.protocol import PROTOCOL_VERSION, TAGS, MessageReader, WarmDone, WireError, decode, encode
 from diffusion_core.requests import (
+    OMIT_DEFAULT,
     CompletionRequest,
     DecodingParams,
     EditRequest,
     FinishReason,
     Health,
+    LoadSummary,
     ModelStatus,
     Policy,
     PreviewFrame,
@@ -352,8 +354,15 @@ def test_an_error_with_a_very_long_message_still_fits() -> None:
 
 
 def test_every_field_of_every_message_is_sent() -> None:
-    """A field that the sender leaves out would silently become its default on the other side."""
+    """A field that the sender leaves out would silently become its default on the other side.
+
+    Fields that came after their message are left out at their default: nothing else.
+    """
     request = CompletionRequest(prefix="a")
+    left_out = {field.name for field in fields(request) if field.metadata == OMIT_DEFAULT}
+    assert left_out == {"stop", "min_indent", "line_ms"}
+    assert set(msgpack.unpackb(encode(request))["d"]) == {field.name for field in fields(request)} - left_out
+    request = replace(request, stop=("b",), min_indent=1, line_ms=1)
     assert set(msgpack.unpackb(encode(request))["d"]) == {field.name for field in fields(request)}
 
 
@@ -367,3 +376,6 @@ def test_a_health_without_reports_is_what_it_was_before_there_were_any() -> None
     }  # fmt: skip
     told = replace(plain, decoding=(DecodingReport(model="m"),))
     assert msgpack.unpackb(encode(told))["d"].keys() == names | {"decoding"}
+    loaded = replace(plain, load=LoadSummary(num_queued=2, cache_hit_rate=0.5))
+    assert msgpack.unpackb(encode(loaded))["d"].keys() == names | {"load"}
+    assert decode(encode(loaded), Health) == loaded

@@ -34,7 +34,7 @@ PROGRAM = (
     "from diffusion_core.net.serve import run_server\n"
     "from helpers.scripted_engine import make_scripted_engine\n"
     "state_file = Path(sys.argv[1]) if sys.argv[1:] else None\n"
-    "run_server(EngineConfig(), ServerConfig(port=0), state_file=state_file, make=make_scripted_engine)\n"
+    "run_server(EngineConfig(), ServerConfig(port=0, drain_s=2), state_file=state_file, make=make_scripted_engine)\n"
 )
 
 

@@ -114,8 +114,12 @@ async def test_complete_edit_warm_cancel_and_recover(engine: LocalEngine) -> Non
 
 
 async def assert_engine_rests(engine: LocalEngine) -> None:
-    await asyncio.sleep(0.2)
     health = await engine.health()
+    for _ in range(100):
+        if not health.num_active:
+            break
+        await asyncio.sleep(0.1)
+        health = await engine.health()
     assert health.num_active == 0
     await asyncio.sleep(0.2)
     assert (await engine.health()).num_forwards == health.num_forwards

@@ -1,0 +1,1 @@
+"""What an administrator sees of the server: log lines, metrics, live load, traces."""
