@@ -13,7 +13,7 @@ from typing import Any
 
 from diffusion_core.eval.dataset import Dataset, Row, sample_items
 from diffusion_core.eval.infilling import check_unique
-from diffusion_core.eval.tasks import Benchmark
+from diffusion_core.eval.tasks import Benchmark, EvalTask
 from diffusion_core.requests import DecodingParams, EditRequest, SamplingParams
 
 
@@ -36,7 +36,7 @@ class EditingOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EditingTask:
+class EditingTask(EvalTask):
     """One item with one of its instructions."""
 
     task_id: str

@@ -10,10 +10,9 @@ answer is read, never a single item:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from diffusion_core.eval.dataset import Dataset, DatasetError, Row, sample_items
-from diffusion_core.eval.tasks import Benchmark
+from diffusion_core.eval.tasks import Benchmark, EvalTask
 from diffusion_core.requests import CompletionRequest, DecodingParams, SamplingParams
 
 
@@ -30,7 +29,7 @@ class InfillingOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class InfillingTask:
+class InfillingTask(EvalTask):
     """One hole."""
 
     task_id: str
@@ -41,11 +40,6 @@ class InfillingTask:
     single_line: bool
     whole_lines: bool
     options: InfillingOptions
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Nothing beyond the common fields."""
-        return {}
 
     def make_request(self) -> CompletionRequest:
         """The hole as a completion."""
@@ -66,9 +60,6 @@ class InfillingTask:
     def render_program(self, answer: str) -> str:
         """The whole file followed by its test."""
         return f"{self.prompt}{answer}{self.suffix}\n{self.test}\ncheck({self.entry_point})\n"
-
-    def render_reference(self) -> None:
-        """None: the solutions need nothing but Python itself."""
 
 
 def make_infilling(dataset: Dataset, options: InfillingOptions, limit: int | None, seed: int) -> Benchmark:

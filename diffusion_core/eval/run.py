@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from diffusion_core.eval.ask import ask
 from diffusion_core.eval.sandbox import Limits, Outcome, Verdict, run_program
 from diffusion_core.eval.store import ResultStore
 from diffusion_core.eval.tasks import Benchmark, EvalTask
+from diffusion_core.eval.tries import describe_failure, known_tasks, next_tries
 from diffusion_core.requests import EngineClient, Result
 
 
@@ -59,9 +60,16 @@ async def run_benchmark(
     """
     run = _Run(client, benchmark, store, options, report)
     await run.check_references()
+    tasks: Sequence[EvalTask] = benchmark.tasks
+    for _ in range(benchmark.num_tries):
+        await _work_through(run, tasks)
+        tasks = next_tries(tasks, store)
+
+
+async def _work_through(run: _Run, tasks: Sequence[EvalTask]) -> None:
     scoring: set[asyncio.Task[None]] = set()
     try:
-        for task in benchmark.tasks:
+        for task in tasks:
             await run.backlog.acquire()
             run.raise_failure()
             if await run.answer(task):
@@ -101,7 +109,8 @@ class _Run:
         missing = {
             key: program
             for task in self.benchmark.tasks
-            if (program := task.render_reference()) is not None
+            if not task.obstacle
+            and (program := task.render_reference()) is not None
             and (key := reference_key(program)) not in self.store.references
         }
         checks = [asyncio.create_task(self._check_reference(key, program)) for key, program in missing.items()]
@@ -155,6 +164,8 @@ class _Run:
                     "detail": "" if verdict.passed else _last_line(verdict.output),
                     "isolation": [verdict.isolation.network, verdict.isolation.processes, verdict.isolation.files],
                 }
+                if self.benchmark.num_tries > 1 and not fields["passed"]:
+                    fields["output"] = describe_failure(verdict, self.options.limits)  # the next try is shown it
             self.store.add("verdicts", task.task_id, fields)
             self._tell()
         except UnmaskError as error:
@@ -173,10 +184,10 @@ class _Run:
 
     def _tell(self) -> None:
         verdicts = self.store.verdicts.values()
+        known = known_tasks(self.benchmark, self.store)
         unsupported = sum(not is_supported(task, self.store) for task in self.benchmark.tasks)
         passed = sum(bool(verdict["passed"]) for verdict in verdicts)
-        total = len(self.benchmark.tasks)
-        self.report(Progress(len(verdicts) + unsupported, total, passed, unsupported))
+        self.report(Progress(len(verdicts) + unsupported, len(known), passed, unsupported))
 
 
 def answer_fields(task: EvalTask, result: Result) -> dict[str, Any]:
@@ -203,7 +214,9 @@ def reference_key(program: str) -> str:
 
 
 def is_supported(task: EvalTask, store: ResultStore) -> bool:
-    """Whether the known right answer passes here, as far as there is one."""
+    """Whether the item can be run here and its known right answer passes, as far as there is one."""
+    if task.obstacle:
+        return False
     program = task.render_reference()
     if program is None:
         return True

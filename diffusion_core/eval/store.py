@@ -80,7 +80,7 @@ class ResultStore:
                 f"{out}: exists and holds no results of this command: choose another file or give --overwrite"
             ) from None
         self._check_settings(out, settings)
-        for item in items:
+        for item in (part for whole in items for part in whole.get("tries", [whole])):
             verdict = item.pop("verdict")
             self.answers[item["task_id"]] = item
             self.verdicts[item["task_id"]] = {"passed": item.pop("passed"), **verdict}
