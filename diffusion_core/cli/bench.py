@@ -15,7 +15,7 @@ from diffusion_core.cli.bench_shared import (
     run_own_engine,
     write_results,
 )
-from diffusion_core.cli.evaluate import DataFile, Limit, Seed, show_progress
+from diffusion_core.cli.eval_shared import DataFile, Limit, Seed, show_progress
 from diffusion_core.cli.options import (
     BlockSize,
     MaxTokens,
@@ -23,10 +23,10 @@ from diffusion_core.cli.options import (
     Target,
     TokenFile,
     Url,
-    as_usage_error,
+    parse_policies,
     run_with_client,
 )
-from diffusion_core.requests import DecodingParams, EngineClient, Policy
+from diffusion_core.requests import EngineClient
 
 
 def register(app: typer.Typer) -> None:
@@ -88,20 +88,3 @@ def decode(
                 lambda engine: measure_policies(engine, prompts, decodings, repeat, report, own=engine),
             )
     write_results(summary, [render_decode(summary)], out, plot)
-
-
-def parse_policies(text: str, block_size: int) -> list[DecodingParams]:
-    """Decoding parameters for each policy named.
-
-    Raises:
-        typer.BadParameter: a name is unknown, or given twice.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    known = [policy.value for policy in Policy]
-    for name in names:
-        if name not in known:
-            raise typer.BadParameter(f"policy {name!r} is unknown: known are {', '.join(known)}")
-    if not names or len(set(names)) != len(names):
-        raise typer.BadParameter("--policies names each policy once, separated by commas")
-    with as_usage_error():
-        return [DecodingParams(policy=Policy(name), block_size=block_size) for name in names]

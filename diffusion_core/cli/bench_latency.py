@@ -16,7 +16,7 @@ from diffusion_core.cli.bench_shared import (
     run_own_engine,
     write_results,
 )
-from diffusion_core.cli.evaluate import show_progress
+from diffusion_core.cli.eval_shared import show_progress
 from diffusion_core.cli.options import Model, Target
 from diffusion_core.errors import ConfigError
 

@@ -17,7 +17,7 @@ from diffusion_core.cli.bench_shared import (
     run_async,
     write_results,
 )
-from diffusion_core.cli.evaluate import DataFile, Limit, Seed, show_progress
+from diffusion_core.cli.eval_shared import DataFile, Limit, Seed, show_progress
 from diffusion_core.cli.options import MaxTokens, Model, Target, TokenFile, Url
 from diffusion_core.config import ClientConfig
 from diffusion_core.errors import ConfigError, EngineError
@@ -138,7 +138,8 @@ async def _load_running(
 
     def connect() -> HttpEngineClient:
         return HttpEngineClient(
-            config.url, token, ca_file=config.ca_file, connect_timeout_s=config.connect_timeout_s,
+            config.url, token, ca_file=config.ca_file, cert_file=config.cert_file, key_file=config.key_file,
+            proxy=config.proxy, connect_timeout_s=config.connect_timeout_s,
             request_timeout_s=config.request_timeout_s,
         )  # fmt: skip
 

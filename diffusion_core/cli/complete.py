@@ -11,6 +11,8 @@ from diffusion_core.cli.documents import Document, PositionError, offset_at, rea
 from diffusion_core.cli.languages import guess_language
 from diffusion_core.cli.options import (
     BlockSize,
+    CacheOption,
+    FamilyOption,
     JsonFlag,
     Language,
     MaxTokens,
@@ -27,7 +29,7 @@ from diffusion_core.cli.options import (
     run_with_client,
 )
 from diffusion_core.cli.output import print_summary, result_fields, write_json, write_text
-from diffusion_core.requests import CompletionRequest, Policy
+from diffusion_core.requests import CanvasCache, CompletionRequest, Policy
 
 SourceFile = Annotated[
     Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The source file, in UTF-8.")
@@ -52,9 +54,11 @@ def complete(
     deadline_ms: Annotated[int, typer.Option("--deadline-ms", min=0, help="Give what is there by then.")] = 0,
     policy: PolicyOption = Policy.AUTO,
     block_size: BlockSize = 0,
+    cache: CacheOption = CanvasCache.AUTO,
     temperature: Temperature = 0.0,
     sample_seed: SampleSeed = 0,
     model: Model = "",
+    family: FamilyOption = "",
     url: Url = "",
     token_file: TokenFile = "",
 ) -> None:
@@ -63,7 +67,7 @@ def complete(
     The suggestion goes to stdout as it is, without a line end of its own; a summary goes to stderr. Lines and
     columns count from 0, as in the Language Server Protocol.
     """
-    target = Target(url=url, token_file=token_file, model=model).over(ctx)
+    target = Target(url=url, token_file=token_file, model=model, family=family).over(ctx)
     document = read_document(file)
     try:
         offset = offset_at(document, line, character)
@@ -74,7 +78,7 @@ def complete(
             prefix=to_line_feeds(document.text[:offset]), suffix=to_line_feeds(document.text[offset:]),
             language=language or guess_language(file), path=file.name, single_line=single_line,
             max_tokens=max_tokens, deadline_ms=deadline_ms, model=target.model,
-            decoding=make_decoding(policy, block_size), sampling=make_sampling(temperature, sample_seed),
+            decoding=make_decoding(policy, block_size, cache), sampling=make_sampling(temperature, sample_seed),
         )  # fmt: skip
     result = run_with_client(target.make_client_config(), lambda client: client.complete(request))
     text = with_line_ends(document, result.text)

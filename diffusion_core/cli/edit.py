@@ -20,6 +20,7 @@ from diffusion_core.cli.documents import (
 from diffusion_core.cli.languages import guess_language
 from diffusion_core.cli.options import (
     BlockSize,
+    CacheOption,
     JsonFlag,
     Language,
     MaxTokens,
@@ -38,7 +39,7 @@ from diffusion_core.cli.options import (
 from diffusion_core.cli.output import open_console, print_summary, result_fields, write_json, write_text
 from diffusion_core.cli.preview import follow_edit
 from diffusion_core.errors import EngineError
-from diffusion_core.requests import EditRequest, FinishReason, Policy
+from diffusion_core.requests import CanvasCache, EditRequest, FinishReason, Policy
 
 
 def register(app: typer.Typer) -> None:
@@ -60,6 +61,7 @@ def edit(
     max_tokens: MaxTokens = 0,
     policy: PolicyOption = Policy.AUTO,
     block_size: BlockSize = 0,
+    cache: CacheOption = CanvasCache.AUTO,
     temperature: Temperature = 0.0,
     sample_seed: SampleSeed = 0,
     model: Model = "",
@@ -82,7 +84,7 @@ def edit(
             selection=to_line_feeds(selection), before=to_line_feeds(before), after=to_line_feeds(after),
             instruction=instruction, language=language or guess_language(file), path=file.name,
             max_tokens=max_tokens, model=target.model,
-            decoding=make_decoding(policy, block_size), sampling=make_sampling(temperature, sample_seed),
+            decoding=make_decoding(policy, block_size, cache), sampling=make_sampling(temperature, sample_seed),
         )  # fmt: skip
     result = run_with_client(target.make_client_config(), lambda client: follow_edit(client, request))
     edited = restore_line_ends(selection, result.text, document.newline)

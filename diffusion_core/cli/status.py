@@ -11,7 +11,7 @@ from diffusion_core.cli.options import Model, Target, TokenFile, Url, run_with_c
 from diffusion_core.cli.output import open_console, write_json
 from diffusion_core.config import GIB, ClientConfig
 from diffusion_core.decoding_report import DecodingReport
-from diffusion_core.requests import Health
+from diffusion_core.requests import Health, LoadSummary
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +32,8 @@ def status(
     if the engine failed or a remote one cannot be reached.
     """
     config = Target(url=url, token_file=token_file, model=model).over(ctx).make_client_config()
-    running = config if config.url else find_local_engine(config)
+    # It is asked once, and nobody answers for it: that is what the state is about.
+    running = replace(config, fallback="none", max_attempts=1) if config.url else find_local_engine(config)
     if running is None:
         if as_json:
             write_json({"status": "stopped", "models": [], "notices": []})
@@ -62,7 +63,8 @@ def find_local_engine(config: ClientConfig) -> ClientConfig | None:
     for files in (own, *others):
         state = files.read_state()
         if state is not None and files.is_owned():
-            return replace(config, url=f"http://127.0.0.1:{state.port}", token=state.token, token_file="")
+            local = f"http://127.0.0.1:{state.port}"
+            return replace(config, url=local, token=state.token, token_file="", fallback="none", max_attempts=1)
     return None
 
 
@@ -86,10 +88,22 @@ def print_health(health: Health, url: str) -> None:
         f"latency p50 {health.latency_p50_ms:.0f} ms, p95 {health.latency_p95_ms:.0f} ms; "
         f"up {health.uptime_ms / 60_000:.0f} min"
     )
+    if health.load is not None:
+        print_load(health.load)
     for report in health.decoding:
         print_decoding(report)
     for notice in health.notices:
         console.print(notice, style="yellow", markup=False)
+
+
+def print_load(load: LoadSummary) -> None:
+    """What the server's users make it do."""
+    open_console(stderr=False).print(
+        f"load: {load.num_active} active, {load.num_queued} waiting; in the last {load.window_s:.0f} s "
+        f"{load.requests_per_s:.1f} requests/s, p50 {load.latency_p50_ms:.0f} ms, p95 {load.latency_p95_ms:.0f} ms, "
+        f"{load.tokens_per_s:.0f} tokens/s at {load.tokens_per_forward:.2f} per forward, "
+        f"{load.cache_hit_rate:.0%} of prompt tokens reused"
+    )
 
 
 def print_decoding(report: DecodingReport) -> None:

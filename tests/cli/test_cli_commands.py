@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers.answering_engine import EngineServer, command_environment
+from helpers.family_fixtures import fixture_folder
 from helpers.unmask_process import Unmask
 
 
@@ -89,6 +90,45 @@ def test_models_lists_the_registry(local: Unmask) -> None:
     assert "qwen2.5-coder-1.5b" in local.run("models").out.decode()
 
 
+def test_models_show_what_each_needs_and_can_do(local: Unmask) -> None:
+    shown = local.run("models", "stable-diffcoder-8b").out.decode()
+    for text in ("MIT", "8.3B", "memory, int4", "8192 tokens", "fill in the middle", "nothing of these weights"):
+        assert text in shown
+    asked = local.run("models", "stable-diffcoder-8b", "--json", "--context", "4096").json
+    needs = asked["memory"]["bytes"]
+    assert needs["int4"]["total"] < needs["int8"]["total"] < needs["bfloat16"]["total"] < needs["float32"]["total"]
+    assert needs["int4"]["total"] < 12e9 < needs["bfloat16"]["weights"]
+    assert (asked["context"], asked["block_size"], asked["fill_in_the_middle"], asked["edit"]) == (8192, 4, True, True)
+    assert (asked["verified"], asked["downloaded"]) == ([], False)
+    folder = fixture_folder("sdar")
+    by_path = local.run("models", str(folder), "--json").json
+    assert (by_path["family"], by_path["fill_in_the_middle"]) == ("sdar", False)
+    unknown = local.run("models", "no-such-model")
+    assert unknown.code == 1 and "unknown" in unknown.err
+
+
+def test_models_show_a_plan_for_several_gpus(local: Unmask) -> None:
+    shown = local.run("models", "--plan", "qwen2.5-coder-0.5b")
+    assert shown.code == 0
+    assert "14 heads over 2 key heads cannot be divided among 4 GPUs" in " ".join(shown.out.decode().split())
+    plans = local.run("models", "--plan", "llada-8b", "--json").json["plan"]
+    assert [plan["gpus"] for plan in plans] == [1, 2, 4]
+    assert [plan["kv_heads"] for plan in plans] == [32, 16, 8]
+    assert plans[2]["weight_bytes"]["bfloat16"] == pytest.approx(plans[0]["weight_bytes"]["bfloat16"] / 4, rel=0.01)
+    assert local.run("models", "--plan").code == 2
+
+
+def test_a_licence_that_restricts_use_is_named_and_refused_where_nobody_can_answer(local: Unmask) -> None:
+    refused = local.run("pull", "diffucoder-7b")
+    assert refused.code == 1
+    assert "apple-amlr (research only)" in refused.err and "--accept-licence apple-amlr" in refused.err
+    wrong = local.run("pull", "diffucoder-7b", "--accept-licence", "MIT")
+    assert wrong.code == 1 and "not MIT" in wrong.err
+    folder = local.run("pull", "mine", "--path", fixture_folder("coda"), "--accept-licence", "CC-BY-NC-4.0")
+    assert folder.code == 0
+    assert local.run("models", "mine", "--json").json["accepted_licence"] == "CC-BY-NC-4.0"
+
+
 def test_pull_refuses_what_cannot_be_pulled(local: Unmask) -> None:
     unknown = local.run("pull", "no-such-model")
     assert unknown.code == 1 and "qwen2.5-coder-0.5b" in unknown.err
@@ -106,7 +146,8 @@ def test_status_of_a_remote_engine(unmask: Unmask) -> None:
     assert done.json["models"][0]["name"] == "scripted-model"
     shown = unmask.run("status")
     assert shown.code == 0
-    for text in ("ready", "scripted-model", "1.00 GiB", "cpu", "a small model serves both tasks"):
+    shares = ("load: 0 active, 0 waiting", "of prompt tokens reused")
+    for text in ("ready", "scripted-model", "1.00 GiB", "cpu", "a small model serves both tasks", *shares):
         assert text in shown.out.decode()
     nobody = unmask.run("status", "--url", "http://127.0.0.1:9")
     assert nobody.code == 1 and nobody.err.startswith("error: ")
