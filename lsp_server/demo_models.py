@@ -5,7 +5,7 @@ from __future__ import annotations
 from diffusion_core.checkpoints.pull import pull
 from diffusion_core.checkpoints.registry import registry
 from diffusion_core.checkpoints.store import is_downloaded
-from diffusion_core.cli.models import show_progress
+from diffusion_core.cli.pull import show_progress
 from diffusion_core.config import DEFAULT_EDIT_MODEL, DEFAULT_MODEL, EngineConfig
 from diffusion_core.errors import CheckpointError
 from lsp_server.demo_screen import Screen

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from diffusion_core.errors import Closed, TransportError, UnmaskError
+from diffusion_core.errors import Closed, Forbidden, TransportError, UnmaskError
 from lsp_server.reporting import Kind, Status, internal_error, status_of_error
 from lsp_server.status_board import StatusBoard
 
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Connect = Callable[["ClientConfig"], Awaitable["EngineClient"]]
+# Hears ``local`` and why when a local engine stands in for the remote one, and ``remote`` when it does no more.
+OnState = Callable[[str, str], None]
+Connect = Callable[["ClientConfig", OnState], Awaitable["EngineClient"]]
 LOADING_POLL_S = 0.2
 RETRY_S = 0.5
-MAX_RETRY_S = 5.0
+MAX_RETRY_S = 3.0
 READY_POLL_S = 30.0
 
 
@@ -66,7 +68,7 @@ class EngineLink:
     def report(self, error: UnmaskError) -> None:
         """A request failed: the status says so; a lost connection is looked at again at once."""
         self._board.set_engine(status_of_error(error))
-        if isinstance(error, (TransportError, Closed)):
+        if isinstance(error, (TransportError, Closed)) and not isinstance(error, Forbidden):
             self._ready.clear()
             self._failure = error
             self._look_again.set()
@@ -90,10 +92,13 @@ class EngineLink:
         Raises:
             UnmaskError: it does not stop.
         """
+        from diffusion_core.net.failover import FailoverEngine
         from diffusion_core.net.launcher import LocalEngine
 
         if isinstance(self._client, LocalEngine):
             await self._client.stop()
+        elif isinstance(self._client, FailoverEngine):
+            await self._client.stop_local()
 
     async def aclose(self) -> None:
         """Stop watching and release the connection."""
@@ -103,6 +108,7 @@ class EngineLink:
             await asyncio.gather(task, return_exceptions=True)
         self._ready.clear()
         self._failure = None
+        self._board.set_detour("")
         client, self._client = self._client, None
         if client is not None:
             try:
@@ -117,7 +123,7 @@ class EngineLink:
             self._look_again.clear()
             try:
                 if self._client is None:
-                    self._client = await self._connect(config)
+                    self._client = await self._connect(config, self._hear)
                 pause = self._note_health(await self._client.health())
                 delay = RETRY_S
             except UnmaskError as error:
@@ -137,6 +143,12 @@ class EngineLink:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._look_again.wait()
+
+    def _hear(self, state: str, detail: str) -> None:
+        """Which engine answers, if there are two; the others of its states are seen in its health."""
+        if state in {"local", "remote"}:
+            self._board.set_detour(detail)
+            self._look_again.set()
 
     def _fail(self, error: UnmaskError) -> None:
         self._ready.clear()
@@ -173,8 +185,11 @@ def _connecting(config: ClientConfig) -> str:
     return f"Connecting to {config.url}." if config.url else "Starting the local engine."
 
 
-async def connect_lazily(config: ClientConfig) -> EngineClient:
-    """The real connection. The HTTP client is imported only now and in a thread: start-up does not wait for it."""
-    launcher = await asyncio.to_thread(import_module, "diffusion_core.net.launcher")
-    client: EngineClient = launcher.connect(config)
-    return client
+async def connect_lazily(config: ClientConfig, on_state: OnState) -> EngineClient:
+    """The real connection. Made in a thread: what is imported for it, and a keyring that has to be unlocked first."""
+
+    def make() -> EngineClient:
+        client: EngineClient = import_module("diffusion_core.net.launcher").connect(config, on_state=on_state)
+        return client
+
+    return await asyncio.to_thread(make)

@@ -18,13 +18,16 @@ from diffusion_core.errors import (
     Closed,
     ConfigError,
     DeadlineExceeded,
+    Forbidden,
     InvalidRequest,
     OutOfMemory,
     Overloaded,
     ProtocolMismatch,
+    RateLimited,
     Unauthorized,
     UnmaskError,
     Unreachable,
+    Untrusted,
 )
 
 REQUEST_FAILED = -32803  # LSP: the request was right, its work failed
@@ -63,10 +66,13 @@ class Status:
 
 # Error class -> kind, reason, and what the user can do about it. The first match counts.
 _ADVICE: tuple[tuple[type[UnmaskError], Kind, str, str], ...] = (
+    (Forbidden, Kind.WARNING, "forbidden", "Whoever runs the server gives out tokens that allow it."),
     (Unauthorized, Kind.ERROR, "unauthorized", "Check unmask.engine.token or unmask.engine.tokenFile."),
+    (Untrusted, Kind.ERROR, "untrusted", "In the editor: unmask.engine.caFile and unmask.engine.certFile."),
     (Unreachable, Kind.ERROR, "unreachable", "Trying again until it answers."),
     (ProtocolMismatch, Kind.ERROR, "protocol_mismatch", "Update the older of language server and engine."),
     (Overloaded, Kind.WARNING, "overloaded", "Too much is queued at the engine."),
+    (RateLimited, Kind.WARNING, "rate_limited", "Whoever runs the server sets this limit. It passes by itself."),
     (Closed, Kind.WARNING, "closed", "Trying again until it answers."),
     (DeadlineExceeded, Kind.WARNING, "slow", "unmask.completion.deadlineMs bounds the time of a suggestion."),
     (OutOfMemory, Kind.ERROR, "out_of_memory", "Choose a smaller unmask.engine.model."),

@@ -45,13 +45,19 @@ def choice(default: str, *values: str) -> str:
 class EngineSettings:
     """Where the engine is. Without ``url`` a local one is started, shared by all editors of the user.
 
+    ``more_urls`` are asked while ``url`` does not answer; if ``fallback`` is ``local``, the local one after them.
     What is empty is taken from ``UNMASK_CLIENT_*`` and ``UNMASK_ENGINE_*`` variables, else from the defaults.
     """
 
     url: str = setting("", "empty (local engine), or a URL", _is_url)
     token: str = setting("", "the bearer token of a remote engine", secret=True)
     token_file: str = setting("", "the path of a file that holds the token")
-    ca_file: str = setting("", "the path of a PEM file with the certificate authority of the engine")
+    more_urls: tuple[str, ...] = setting((), "a list of URLs", lambda urls: all(map(_is_url, urls)))
+    fallback: str = setting("", "one of none, local", lambda value: value in {"", "none", "local"})
+    proxy: str = setting("", "empty (as the environment says), none, or the URL of a proxy")
+    ca_file: str = setting("", "the path of a PEM file, or a folder of such, with the engine's certificate authority")
+    cert_file: str = setting("", "the path of a PEM file with a certificate of the user's")
+    key_file: str = setting("", "the path of a PEM file with the key of that certificate")
     model: str = setting("", "the name of a model (`unmask models` lists them) or the path of a folder")
     edit_model: str = setting("", "auto, the name of a model, or the path of a folder")
     device: str = setting("", "auto, cpu, cuda or another device of torch")

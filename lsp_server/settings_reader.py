@@ -54,9 +54,15 @@ def client_config(settings: EngineSettings) -> tuple[ClientConfig, tuple[Problem
             "client",
             engine=engine,
             url=settings.url or None,
-            token=settings.token or None,
-            token_file=settings.token_file or None,
+            # One from the settings replaces either from the environment.
+            token=settings.token or ("" if settings.token_file else None),
+            token_file=settings.token_file or ("" if settings.token else None),
+            more_urls=settings.more_urls or None,
+            fallback=settings.fallback or None,
+            proxy=settings.proxy or None,
             ca_file=settings.ca_file or None,
+            cert_file=settings.cert_file or None,
+            key_file=settings.key_file or None,
         )
     except ConfigError as error:
         return ClientConfig(), (Problem(f"{ROOT}.engine", f"{error}. The local engine with its defaults is used."),)

@@ -21,6 +21,7 @@ class StatusBoard:
         self._off = False
         self._is_ignored = False
         self._problems: list[str] = []
+        self._detour = ""
         self._num_busy = 0
         self._sent: Status | None = None
         self.on_count: Callable[[str], None] = lambda _: None
@@ -37,6 +38,8 @@ class StatusBoard:
             return replace(self._engine, kind=Kind.INACTIVE, reason="ignored", message=message)
         if self._num_busy and self._engine.kind is Kind.NORMAL:
             return replace(self._engine, kind=Kind.BUSY, reason="editing", message="An edit is being made.")
+        if self._detour and self._engine.kind is Kind.NORMAL:
+            return replace(self._engine, kind=Kind.WARNING, reason="local", message=self._detour)
         if self._problems and self._engine.kind is Kind.NORMAL:
             return replace(self._engine, kind=Kind.WARNING, reason="settings", message=" ".join(self._problems))
         return self._engine
@@ -55,6 +58,11 @@ class StatusBoard:
     def set_problems(self, messages: list[str]) -> None:
         """What is wrong with the settings; shown while nothing worse is."""
         self._problems = messages
+        self._publish()
+
+    def set_detour(self, message: str) -> None:
+        """Why the local engine answers instead of the remote one; empty: it does not."""
+        self._detour = message
         self._publish()
 
     def set_engine(self, status: Status) -> None:

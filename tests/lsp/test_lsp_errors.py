@@ -10,7 +10,7 @@ import pytest
 from helpers.lsp_client import ROOT, URI, LspError, open_editor
 from helpers.lsp_engine import TOKEN, free_port, wait_until_listening
 
-from diffusion_core.errors import DeadlineExceeded, EngineError, Overloaded
+from diffusion_core.errors import DeadlineExceeded, EngineError, Forbidden, Overloaded, RateLimited
 
 
 def start_engine_process(port, rules):
@@ -178,3 +178,30 @@ def test_a_log_file_that_cannot_be_written_is_refused_with_its_name(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, input="", timeout=20)
     assert done.returncode == 2
     assert "no/lsp.log: No such file or directory" in done.stderr and done.stdout == ""
+
+
+async def test_limits_and_scopes_are_told_with_what_to_do(engine, connect):
+    async with connect() as editor:
+        editor.open("x = ")
+        refusal = RateLimited("60 requests a minute are allowed")
+        refusal.retry_after_s = 30
+        engine.error = refusal
+        assert await asyncio.wait_for(editor.inline(0, 4), 2) == []
+        status = await editor.wait_for_status("rate_limited")
+        assert status["kind"] == "Warning" and "60 requests" in status["message"] and "limit" in status["message"]
+        engine.error = Forbidden("this token does not allow edit: ask for one with that scope")
+        selection = {"start": {"line": 0, "character": 0}, "end": {"line": 0, "character": 4}}
+        with pytest.raises(LspError, match=r"-32803.*60 requests"):  # nothing is sent before the time is over
+            await editor.execute("unmask.edit", {"uri": URI, "range": selection, "instruction": "x"})
+
+
+async def test_a_token_without_a_scope_is_told_and_the_rest_goes_on(engine, connect):
+    async with connect() as editor:
+        editor.open("x = ")
+        engine.error = Forbidden("this token does not allow edit: ask for one with that scope")
+        selection = {"start": {"line": 0, "character": 0}, "end": {"line": 0, "character": 4}}
+        with pytest.raises(LspError, match=r"-32803.*this token does not allow edit"):
+            await editor.execute("unmask.edit", {"uri": URI, "range": selection, "instruction": "x"})
+        assert (await editor.wait_for_status("forbidden"))["kind"] == "Warning"
+        engine.error, engine.completions = None, {"x = ": "1"}
+        assert len(await editor.inline(0, 4)) == 1

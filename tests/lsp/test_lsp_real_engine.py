@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from helpers.lsp_client import URI, EditorClient, open_editor, wait_until
+from helpers.lsp_engine import TOKEN
+from helpers.remote_process import run_remote
 from helpers.tiny_models import save_tiny_checkpoint
 
 
@@ -93,3 +95,32 @@ async def test_a_model_that_is_not_there_is_named_in_the_status(tmp_path):
         editor.open("x = ")
         assert await editor.inline(0, 4, invoked=True) == []
         assert await editor.shut_down() == 0
+
+
+@pytest.mark.slow
+async def test_a_local_engine_stands_in_for_the_team_and_the_status_says_so(checkpoint, tmp_path):
+    env = {"UNMASK_STATE_DIR": str(tmp_path / "state"), "UNMASK_CACHE_DIR": str(tmp_path / "cache")}
+    with run_remote(completions={"x = ": "remote", "y = ": "remote"}) as remote:
+        settings = {
+            "engine": {
+                "url": remote.url, "token": TOKEN, "fallback": "local",
+                "model": str(checkpoint), "editModel": str(checkpoint), "device": "cpu", "dtype": "float32",
+            },
+            "completion": {"maxTokens": 8, "deadlineMs": 30_000, "alternatives": 1},
+        }  # fmt: skip
+        async with open_editor(env=env) as editor:
+            await editor.initialize(settings)
+            await editor.wait_for_status("ready")
+            editor.open("x = \ndef add(a, b):\n    \ny = \n")
+            assert await complete(editor, 0, 4) == ["remote"]
+            remote.kill()
+            assert await complete(editor, 2, 4) not in ([], ["remote"])
+            status = await editor.wait_for_status("local")
+            assert status["kind"] == "Warning"
+            assert status["message"].startswith(f"Answering locally because nothing answers at {remote.url}")
+            seen = len(editor.received)
+            remote.start()
+            await editor.wait_for_status("ready", since=seen, timeout_s=30)
+            assert await complete(editor, 3, 4) == ["remote"]
+            os.kill(engine_pid(tmp_path / "state"), signal.SIGTERM)
+            assert await editor.shut_down() == 0

@@ -8,6 +8,7 @@ from helpers.lsp_client import URI, open_editor, wait_until
 from helpers.lsp_engine import TOKEN, serve_engine
 from helpers.tiny_models import save_tiny_checkpoint
 
+from diffusion_core.callers import Caller
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.runner import AsyncEngine
 from diffusion_core.requests import EditRequest, PreviewFrame, Result, WarmRequest
@@ -29,6 +30,9 @@ class WatchedEngine(AsyncEngine):
             if isinstance(item, Result):
                 self.results.append(item)
             yield item
+
+    def on_behalf_of(self, caller: Caller) -> AsyncEngine:
+        return self
 
     async def warm(self, request: WarmRequest) -> None:
         await super().warm(request)
@@ -62,7 +66,7 @@ async def test_the_edit_reuses_what_was_read_while_the_instruction_was_typed(rea
         command = {"uri": URI, "range": scope["range"]}
         for count, typed in enumerate(("", INSTRUCTION[:8]), start=1):
             await editor.execute("unmask.warmEdit", {**command, "instruction": typed})
-            await wait_until(lambda count=count: real_engine.num_warmed == count, 30)
+            await wait_until(lambda count=count: real_engine.num_warmed == count, 90)
         answer = await editor.execute(
             "unmask.edit", {**command, "version": 1, "instruction": INSTRUCTION, "apply": False}
         )

@@ -28,7 +28,8 @@ async function findPackage(extension: vscode.Uri): Promise<string | undefined> {
   const folder = join(extension.fsPath, "server");
   const files = await readdir(folder).catch(() => []);
   const wheel = files.find((name) => name.endsWith(".whl"));
-  const isRemote = vscode.workspace.getConfiguration("unmask.engine").get("url", "") !== "";
+  const engine = vscode.workspace.getConfiguration("unmask.engine");
+  const isRemote = engine.get("url", "") !== "" && engine.get<string>("fallback", "") !== "local";
   return wheel && `${join(folder, wheel)}${isRemote ? "" : "[engine]"}`;
 }
 

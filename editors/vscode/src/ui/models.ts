@@ -35,7 +35,9 @@ async function pick(server: Connection, present: string, task: string, label: st
   const models = await server.execute<readonly ModelInfo[]>(LIST, {});
   const isMadeFor = ({ tasks }: ModelInfo): boolean =>
     tasks.length === 0 || tasks.some((each) => each.startsWith(task));
-  const inOrder = [...models.filter(isMadeFor), ...models.filter((model) => !isMadeFor(model))];
+  // What is here or comes by default before what would have to be fetched: the list is long, and shows ten at a time.
+  const rank = (model: ModelInfo): number => (model.isPresent || model.isDefault ? 0 : 2) + (isMadeFor(model) ? 0 : 1);
+  const inOrder = [...models].sort((a, b) => rank(a) - rank(b));
   const entries = inOrder.map((model) => toEntry(model, present, isMadeFor(model)));
   const byDefault: Entry = { label: "$(circle-outline) Default", description: "what the engine chooses", name: "" };
   const other: Entry = { label: "$(folder) Another model…", description: "a name or the path of a folder", name: "?" };
