@@ -68,7 +68,7 @@ def load_model(name: str, dtype: str, *, drafter: Path | None = None, tuning: Pa
     precision = choose_precision(config, device)
     checkpoint = load_checkpoint(
         name, dtype=precision.dtype, device=device, drafter=drafter, tuning=tuning, serve=True,
-        quantize=precision.has_int8_weights,
+        quantize=precision.weights,
     )  # fmt: skip
     return assemble(checkpoint, config)
 

@@ -28,6 +28,7 @@ from diffusion_core.config import DEFAULT_MODEL, EngineConfig
 from diffusion_core.engine.device import choose_precision
 from diffusion_core.engine.models import LoadedModel, assemble
 from diffusion_core.requests import CompletionRequest, DecodingParams, Policy
+from diffusion_core.sampling.asking import run_alone
 from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
 from diffusion_core.sampling.drafts import LookupDraft
 from diffusion_core.sampling.sequence import DecodingSequence
@@ -74,7 +75,7 @@ def first_difference(model: LoadedModel, prompt: list[int], a: list[int], b: lis
             sequence = DecodingSequence(model.denoiser, prompt + a[:i], cache, num_prompt=len(prompt))
             for _ in sequence.prefill():
                 pass
-            hidden, _ = sequence.forward(sequence.pending, num_clean=len(sequence.pending))
+            hidden = run_alone(sequence.forward(sequence.pending, num_clean=len(sequence.pending))).hidden
             best = model.denoiser.logits(hidden[-1:])[0].topk(2).values.tolist()
             return {"index": i, "gap": best[0] - best[1], "best": best[0]}
     return None
@@ -107,7 +108,7 @@ def main() -> None:
     device = torch.device("cpu")
     precision = choose_precision(EngineConfig(dtype=args.dtype), device)
     checkpoint = load_checkpoint(
-        args.model, dtype=precision.dtype, device=device, serve=True, quantize=precision.has_int8_weights
+        args.model, dtype=precision.dtype, device=device, serve=True, quantize=precision.weights
     )
     model = assemble(checkpoint, EngineConfig(model=args.model))
     reference = load_reference_of(args.model, precision.dtype) if args.reference else None

@@ -16,9 +16,9 @@ anything gets the model in pieces (``bench/transport.py``), next to the tree, a 
     python -m bench.transport cut ~/.cache/unmask checkpoints/qwen2.5-coder-0.5b --to out/pieces --piece-mib 24
     (491 MB of GGUF are 20 pieces; it is half of the converted copy, which is made there in seconds. With the drafter's
     31 MB moved aside and carried as a piece of its own, pieces of 56 MiB fit a limit of 64: 9 of them.)
-    there, for each:   mkdir -p /tmp/pieces && mv out/pieces/* /tmp/pieces/
-    there, at the end: PYTHONPATH=.:tests python3 -m bench.transport join /tmp/pieces --to /tmp/unmask
-                       UNMASK_CACHE_DIR=/tmp/unmask PYTHONPATH=.:tests python3 -m bench.gpu ...
+    there, for each:   mkdir -p ~/pieces && mv out/pieces/* ~/pieces/
+    there, at the end: PYTHONPATH=.:tests python3 -m bench.transport join ~/pieces --to ~/unmask
+                       UNMASK_CACHE_DIR=~/unmask PYTHONPATH=.:tests python3 -m bench.gpu ...
 
 Before the measurement, half a minute for the kernels against the reference (without the project's own settings of
 pytest, which want plugins)::
@@ -47,7 +47,7 @@ from bench.gpu_texts import compare_texts, measure_crowds, measure_streams
 from helpers.tiny_models import save_tiny_checkpoint
 
 from diffusion_core.checkpoints.load import load_checkpoint
-from diffusion_core.checkpoints.packaged import find_packaged_drafter
+from diffusion_core.checkpoints.packaged import find_packaged_drafter, find_packaged_tuning
 from diffusion_core.config import DEFAULT_MODEL, EngineConfig
 from diffusion_core.engine.device import choose_device, choose_dtype
 from diffusion_core.engine.models import LoadedModel, assemble
@@ -111,7 +111,14 @@ def measure(report: Report, config: EngineConfig, args: argparse.Namespace) -> N
     drafter = Path(args.drafter) if args.drafter not in ("auto", "none") else None
     if args.drafter == "auto":
         drafter = find_packaged_drafter(config.model)
-    checkpoint = load_checkpoint(config.model, dtype=choose_dtype(config, device), device=device, drafter=drafter)
+    # As the engine loads it: the drafter has learned from the base with its tuning.
+    checkpoint = load_checkpoint(
+        config.model,
+        dtype=choose_dtype(config, device),
+        device=device,
+        drafter=drafter,
+        tuning=find_packaged_tuning(config.model),
+    )
     model = assemble(checkpoint, replace(config, capture="off"))
     prefixes = read_prefixes(args.data, args.prompts)
     report.run("machine", lambda: describe(model, device))

@@ -40,7 +40,7 @@ def way(model: LoadedModel, name: str, max_positions: int) -> Denoiser:
         max_positions=max_positions + DRAFT_ROOM,
         taps=head.tap_layers if head is not None else (),
         exact=name.startswith("exact"),
-        ops=PlainOps() if name.endswith("plain") else choose_ops(denoiser.model),
+        ops=PlainOps() if name.endswith("plain") else choose_ops(denoiser.model, denoiser.adapter),
     )
     return dataclasses.replace(denoiser, captured=captured)
 

@@ -33,6 +33,7 @@ from bench.typist import Report, Typist
 from helpers.lsp_client import open_editor
 from helpers.lsp_engine import TOKEN, WrittenEngine, serve_engine
 
+from diffusion_core.callers import Caller
 from diffusion_core.config import MIB, EngineConfig
 from diffusion_core.engine.runner import AsyncEngine
 from diffusion_core.requests import CompletionRequest, EngineClient, Result
@@ -77,6 +78,10 @@ class CountingEngine(AsyncEngine):
     def __init__(self, config: EngineConfig) -> None:
         super().__init__(config)
         self.cancels: list[tuple[float, int]] = []
+
+    def on_behalf_of(self, caller: Caller) -> AsyncEngine:
+        """Every caller's requests are counted."""
+        return self
 
     async def complete(self, request: CompletionRequest) -> Result:
         try:

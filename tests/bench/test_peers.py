@@ -148,9 +148,12 @@ def test_the_rules_are_those_of_our_decoder(model: LoadedModel) -> None:
     request = CompletionRequest(prefix="def f(a):\n    ", suffix="\n", max_tokens=60, stop_at_scope=False)
     item = make_item("t", request, model, 60)
     job = Job(request)
-    job.begin(model, 60, "")
-    while not job.advance():
-        pass
+    job.prepare(model, 60)
+    job.begin(model, "")
+    is_complete = job.resume()
+    while not is_complete:
+        assert job.want is not None
+        is_complete = job.resume(job.want.alone())
     sequence = job.sequence
     assert sequence is not None
     reader = AnswerReader(item, model)

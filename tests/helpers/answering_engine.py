@@ -119,8 +119,9 @@ class EngineServer:
 
 
 def command_environment(folder: Path, **extra: str) -> dict[str, str]:
-    """An environment without the user's settings, with all state in ``folder``."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("UNMASK_")}
+    """An environment without the user's settings and terminal, with all state in ``folder``."""
+    shed = {"COLUMNS", "LINES", "FORCE_COLOR"}  # workers of the test run have some
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("UNMASK_") and name not in shed}
     paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
     own = {"PYTHONPATH": paths, "UNMASK_CACHE_DIR": str(folder / "cache"), "UNMASK_STATE_DIR": str(folder / "state")}
     return {**kept, **own, **extra}

@@ -19,14 +19,20 @@ from diffusion_core.model import round_triton as kernels
 
 T, L, F = "*bf16", "*i64", "*fp32"
 PARTS = {"mixes": F, "maxima": F, "sums": F}
-NORM = {"x": T, "delta": T, "weight": T, "total": T, "normalised": T, "size": "i32", "eps": "fp32"}
-ROWS = {"qkv": T, "cos": T, "sin": T, "start": L, "queries": T, "keys": T, "values": T, "head_stride": "i32"}
+CHANGE = {"is_slot": L, "low_stride": "i32", "scale": "fp32", "num_out": "i32"}
+NORM = {
+    "x": T, "delta": T, "weight": T, "total": T, "normalised": T, "size": "i32", "eps": "fp32", "delta_stride": "i32",
+    "low": T, "up": T, **CHANGE,
+}  # fmt: skip
+ROWS = {
+    "qkv": T, "cos": T, "sin": T, "start": L, "queries": T, "keys": T, "values": T, "head_stride": "i32",
+    "row_stride": "i32", "low_rank": T, "up": T, **CHANGE,
+}  # fmt: skip
 SEEN = {"start": L, "sees_cache": L, "among": L}
 HEADS = {"head_stride": "i32", "scale": "fp32", "num_rows": "i32"}
 ATTEND = {"queries": T, "keys": T, "values": T, **SEEN, **PARTS, **HEADS}
 JOIN = {**PARTS, "mixed": T, "start": L, "num_rows": "i32", "num_chunks": "i32"}
-GATE = {"gate_up": T, "result": T, "size": "i32"}
-ADAPT = {"y": T, "low": T, "up": T, "is_slot": L, "size": "i32", "scale": "fp32", "num_rows": "i32"}
+GATE = {"gate_up": T, "result": T, "size": "i32", "row_stride": "i32", "low": T, "up_pair": T, **CHANGE}
 
 PRODUCT = {"x": T, "weight": T, "y": T, "num_rows": "i32", "num_out": "i32"}
 
@@ -38,13 +44,15 @@ def heads(**more: int) -> list[dict[str, int]]:
 
 def variants() -> list[tuple[Any, dict[str, str], dict[str, Any]]]:
     """Every kernel with the types of its arguments and its constants."""
-    found: list[tuple[Any, dict[str, str], dict[str, Any]]] = [
-        (kernels._add_norm, NORM, {"HAS_DELTA": True, "BLOCK": 1024}),
-        (kernels._add_norm, NORM, {"HAS_DELTA": False, "BLOCK": 2048}),
-        (kernels._gate, GATE, {"BLOCK": kernels.GATE_BLOCK}),
-        (kernels._adapt, ADAPT, {"RANK": 32, "ROWS": kernels.LEAST_DOT, "BLOCK": kernels.ADAPT_BLOCK}),
-    ]
-    found += [(kernels._store_rows, ROWS, {"NUM_HEADS": h, "NUM_KV": 2, "SIZE": s}) for h, s in ((14, 64), (12, 128))]
+    found: list[tuple[Any, dict[str, str], dict[str, Any]]] = []
+    for change in ({"HAS_CHANGE": False, "RANK": 1}, {"HAS_CHANGE": True, "RANK": 32}):
+        found += [(kernels._add_norm, NORM, {"HAS_DELTA": True, "BLOCK": size, **change}) for size in (1024, 2048)]
+        found.append((kernels._gate, GATE, {"BLOCK": kernels.GATE_BLOCK, **change}))
+        found += [
+            (kernels._store_rows, ROWS, {"NUM_HEADS": h, "NUM_KV": 2, "SIZE": s, **change})
+            for h, s in ((14, 64), (12, 128))
+        ]
+    found.append((kernels._add_norm, NORM, {"HAS_DELTA": False, "BLOCK": 2048, "HAS_CHANGE": False, "RANK": 1}))
     found += [(kernels._attend_chunk, ATTEND, sizes) for sizes in heads(PADDED=kernels.LEAST_DOT)]
     found += [
         (product_kernel._product, PRODUCT, {"NUM_IN": 896, "ROWS": product_kernel.ROWS, "OUT": out, "IN": at_once})

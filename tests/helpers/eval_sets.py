@@ -47,8 +47,19 @@ def write_set(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def find_real_set(name: str) -> Path:
     """A real evaluation file; skips the test where there is none."""
-    folder = Path(os.environ.get("UNMASK_EVAL_DATA") or ROOT.parent / "shared" / "data")
-    path = folder / name
+    path = _data_folder() / name
     if not path.exists():
         pytest.skip(f"{path} is not there: set UNMASK_EVAL_DATA")
     return path
+
+
+def find_paper() -> Path:
+    """The paper's text, beside the folder of the evaluation files; skips the test where there is none."""
+    path = _data_folder().parent / "paper" / "seed-diffusion.txt"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    return path
+
+
+def _data_folder() -> Path:
+    return Path(os.environ.get("UNMASK_EVAL_DATA") or ROOT.parent / "shared" / "data")

@@ -54,7 +54,7 @@ def registry_text(parts: list[bytes], *, sha256: str | None = None, name: str = 
 title = "A tiny model"
 parameters = "0"
 task = "complete"
-licence = "Apache-2.0"
+family = "qwen2"
 homepage = "https://example.org"
 [models."{name}".diffusion]
 prompt_format = "plain/1"

@@ -14,8 +14,9 @@ from typing import Any
 import uvicorn
 
 from diffusion_core.config import ServerConfig
+from diffusion_core.net.activity import Activity
 from diffusion_core.net.client import HttpEngineClient
-from diffusion_core.net.server import Activity, create_app
+from diffusion_core.net.server import create_app
 from diffusion_core.requests import EngineClient
 
 TOKEN = "a-token-for-tests"

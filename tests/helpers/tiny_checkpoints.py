@@ -106,6 +106,7 @@ def save_gguf(
     metadata: Mapping[str, Any] | None = None,
     leave_out: tuple[str, ...] = (),
     extra: Mapping[str, np.ndarray] | None = None,
+    specials: tuple[str, ...] = SPECIALS,
 ) -> GGUFExample:
     """Write a GGUF file whose matrices are stored as ``kind``; vectors are F32, as llama.cpp writes them."""
     wide: dict[str, int] = {}
@@ -114,7 +115,7 @@ def save_gguf(
     model = model or tiny_model(family, seed, **wide)
     writer = GGUFWriter(path, family)
     _add_shape(writer, model.config, family)
-    _add_vocabulary(writer)
+    _add_vocabulary(writer, specials)
     for key, value in (metadata or {}).items():
         (writer.add_string if isinstance(value, str) else writer.add_uint32)(key, value)  # type: ignore[operator]
     state = model.state_dict()
@@ -159,10 +160,10 @@ def _add_shape(writer: GGUFWriter, config: Any, family: str) -> None:
         writer.add_value_length(config.head_dim)
 
 
-def _add_vocabulary(writer: GGUFWriter) -> None:
+def _add_vocabulary(writer: GGUFWriter, specials: tuple[str, ...]) -> None:
     merged = ("de", "def", "ĠĠ")
-    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *SPECIALS, *merged]
-    kinds = [gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL] * len(SPECIALS)
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *specials, *merged]
+    kinds = [gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL] * len(specials)
     kinds += [gguf.TokenType.NORMAL] * len(merged)
     for number in range(len(tokens), VOCAB_SIZE):
         tokens.append(f"[PAD{number}]")

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from diffusion_core.engine.prompt_tokens import PromptEncoder
 from diffusion_core.errors import ConfigError
 from diffusion_core.model.config import DiffusionConfig
-from diffusion_core.prompts import Special, Text
+from diffusion_core.prompts import Middle, Text
 from diffusion_core.requests import CompletionRequest
 
 _PREFIX, _SUFFIX = "\ue000prefix\ue000", "\ue000suffix\ue000"
@@ -52,12 +52,15 @@ class InfillLayouts:
         pieces: list[str | list[int]] = []
         request = CompletionRequest(prefix=_PREFIX, suffix=_SUFFIX)
         for part in self.format.render_completion(request, layout):
-            if isinstance(part, Special):
-                pieces.append(encoder.encode((part,)))
-            elif part.text in (_PREFIX, _SUFFIX):
+            if isinstance(part, Middle):
+                raise ConfigError(
+                    f"layouts: the prompt format {self.format.name} fills in where the middle stands; there is no "
+                    "fill-in-the-middle layout to train"
+                )
+            if isinstance(part, Text) and part.text in (_PREFIX, _SUFFIX):
                 pieces.append(part.text)
             else:
-                pieces.append(encoder.encode((Text(part.text),)))
+                pieces.append(encoder.encode((part,)))
         return pieces
 
     def choose(self, generator: np.random.Generator) -> str:
