@@ -141,7 +141,7 @@ def test_what_this_process_changes_holds_at_once(accounts: Accounts) -> None:
 
 def test_without_the_database_known_users_go_on_for_a_while_and_then_nobody(accounts: Accounts, tmp_path: Path) -> None:
     secret = accounts.create_token("alice", actor="test", scopes=BOTH)[1]
-    directory = Directory(accounts, Limits(), poll_s=0.02, grace_s=0.5)
+    directory = Directory(accounts, Limits(), poll_s=0.02, grace_s=2.0)
     directory.start()
     with closing(directory):
         assert directory.find(secret).user == "alice"
@@ -150,7 +150,7 @@ def test_without_the_database_known_users_go_on_for_a_while_and_then_nobody(acco
         lost = time.monotonic()
         assert directory.find(secret).user == "alice"
         while directory.is_current:
-            assert time.monotonic() - lost < 5
+            assert time.monotonic() - lost < 20
             time.sleep(0.02)
         for token in (secret, "unknown"):
             with pytest.raises(AccountsUnavailable):
@@ -158,7 +158,7 @@ def test_without_the_database_known_users_go_on_for_a_while_and_then_nobody(acco
         with closing(Database(f"sqlite:///{tmp_path / 'server.db'}")) as other, other.connecting() as connection:
             connection.exec_driver_sql("ALTER TABLE gone RENAME TO changes")
         while not directory.is_current:
-            assert time.monotonic() - lost < 10
+            assert time.monotonic() - lost < 40
             time.sleep(0.02)
         assert directory.find(secret).user == "alice"
 

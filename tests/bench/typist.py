@@ -15,6 +15,7 @@ KEY_S = (0.03, 0.15)
 MAX_RSS_MB = 150
 MAX_GROWTH_MB = 6
 MAX_ANSWER_MS = 10
+MIN_FOR_P95 = 200  # of fewer, two that met a busy moment are the 95th percentile
 CANCELLED = -32800
 
 
@@ -31,6 +32,7 @@ class Report:
     num_typed_through: int = 0
     typed_through_p50: float = 0.0
     typed_through_p95: float = 0.0
+    status_p50: float = 0.0
     status_p95: float = 0.0
     rss_peak: float = 0.0
     rss_growth: float = 0.0
@@ -48,11 +50,15 @@ class Report:
             f"the language server took {self.rss_peak:.0f} MB": self.rss_peak <= MAX_RSS_MB,
             f"it grew by {self.rss_growth:.1f} MB": self.rss_growth <= MAX_GROWTH_MB,
             f"{self.max_forwards_after_cancel} forwards after a cancel": self.max_forwards_after_cancel <= 1,
-            f"p95 of what needs no engine is {self.typed_through_p95:.1f} ms, of nothing {self.status_p95:.1f} ms": (
-                self.typed_through_p95 <= self.status_p95 + MAX_ANSWER_MS
-            ),
+            self._compare("p50"): self.typed_through_p50 <= self.status_p50 + MAX_ANSWER_MS,
         }
+        if self.num_typed_through >= MIN_FOR_P95:
+            checks[self._compare("p95")] = self.typed_through_p95 <= self.status_p95 + MAX_ANSWER_MS
         return [*(text for text, holds in checks.items() if not holds), *self.errors]
+
+    def _compare(self, quantile: str) -> str:
+        through, nothing = getattr(self, f"typed_through_{quantile}"), getattr(self, f"status_{quantile}")
+        return f"{quantile} of what needs no engine is {through:.1f} ms, of nothing {nothing:.1f} ms"
 
 
 def quantile(values: list[float], share: float) -> float:
@@ -188,6 +194,7 @@ class Typist:
         report.num_typed_through = len(self.through)
         report.typed_through_p50 = median(self.through) if self.through else 0.0
         report.typed_through_p95 = quantile(self.through, 0.95)
+        report.status_p50 = median(self.nothing) if self.nothing else 0.0
         report.status_p95 = quantile(self.nothing, 0.95)
         return report
 

@@ -179,13 +179,13 @@ def test_serve_counts_what_a_running_server_refuses(
 
 
 def test_users_do_not_wait_for_each_other(unmask: Unmask, server: EngineServer, data: Path, tmp_path: Path) -> None:
-    server.script(delay_s=0.5)
+    server.script(delay_s=1.0)
     out = tmp_path / "out.json"
     done = unmask.run("bench", "serve", "--data", data, "--users", "1,5", "--requests", 1, "--json", out)
     assert done.code == 0, done.err
     one, five = json.loads(out.read_text())["levels"]
-    assert one["seconds"] >= 0.5
-    assert five["seconds"] < 5 * 0.5, "one after the other they would take as long"
+    assert one["seconds"] >= 1.0
+    assert five["seconds"] < 5 * 1.0, "one after the other they would take as long"
     prompts = [request["prefix"] for request in server.requests[1:]]
     assert len(prompts) == len(set(prompts)) == 6, "no prompt is used twice while there are others"
 

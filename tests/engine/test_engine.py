@@ -207,7 +207,7 @@ async def test_a_deadline_gives_what_is_there(client: AsyncEngine) -> None:
     result = await client.complete(completion(max_tokens=1000, deadline_ms=300, decoding=decoding))
     assert result.finish_reason is FinishReason.DEADLINE
     assert 0 < result.num_tokens < 1000
-    assert result.timings.total_ms < 2000
+    assert result.timings.total_ms < 10_000
 
 
 async def test_a_deadline_before_the_first_token_is_an_error(client: AsyncEngine) -> None:

@@ -71,13 +71,13 @@ for new_session in (False, True):
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "{mark}"], start_new_session=new_session)
 time.sleep(60)
 """
-    running = asyncio.create_task(run(source, Limits(wall_s=2), use_namespaces=use_namespaces))
+    running = asyncio.create_task(run(source, Limits(wall_s=4), use_namespaces=use_namespaces))
     while not find_programs(mark):
         assert not running.done()
         await asyncio.sleep(0.02)
     verdict = await running
     assert verdict.outcome is Outcome.TIMEOUT
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 20
     assert find_programs(mark) == []
 
 

@@ -231,5 +231,5 @@ async def test_an_edit_waits_for_an_engine_that_loads(engine, connect):
         assert not answer.done()
         begin = time.perf_counter()
         engine.status = "ready"
-        assert (await asyncio.wait_for(answer, 5))["status"] == "applied"
-        assert time.perf_counter() - begin < 3
+        assert (await asyncio.wait_for(answer, 20))["status"] == "applied"
+        assert time.perf_counter() - begin < 10

@@ -68,7 +68,7 @@ async def test_who_does_not_end_in_time_is_told(tmp_path: Path) -> None:
         with pytest.raises(Closed):
             await endless
         assert served.process.wait(10) == 0
-        assert 0.3 < time.monotonic() - began < 5
+        assert 0.3 < time.monotonic() - began < 10
         assert "1 requests did not end in time" in served.log
         await client.aclose()
 
@@ -83,7 +83,7 @@ async def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
         began = time.monotonic()
         served.process.terminate()
         assert served.process.wait(10) == 0
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
         await asyncio.gather(endless, return_exceptions=True)
         await client.aclose()
 

@@ -51,11 +51,11 @@ async def test_a_local_engine_answers_while_the_server_is_away_and_no_longer(loc
         remote.kill()
         began = time.monotonic()
         assert (await engine.complete(REQUEST)).text == " = x"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
         assert told[0][0] == "local" and f"because nothing answers at {remote.url}" in told[0][1]
         began = time.monotonic()
         assert (await engine.complete(REQUEST)).text == " = x"
-        assert time.monotonic() - began < 1, "nobody waits for a server that is known to be away"
+        assert time.monotonic() - began < 2, "nobody waits for a server that is known to be away"
         items = [item async for item in engine.edit(EDIT)]
         assert isinstance(items[-1], Result) and items[-1].text == "go"
         health = await engine.health()

@@ -164,7 +164,7 @@ def test_a_damaged_body_is_refused_with_a_typed_error(refusing: RunningServer, c
 async def test_a_client_that_leaves_stops_the_work_within_a_forward(
     engine: ScriptedEngine, server: RunningServer
 ) -> None:
-    engine.forward_s = 0.4
+    engine.forward_s = 1.5
     client = server.connect()
     task = asyncio.create_task(client.complete(CompletionRequest(prefix="abc", max_tokens=8000)))
     await asyncio.to_thread(wait_until, lambda: engine.num_forwards >= 1)
@@ -173,7 +173,7 @@ async def test_a_client_that_leaves_stops_the_work_within_a_forward(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - began < 0.3  # the caller does not wait for the engine
+    assert time.monotonic() - began < 1.2  # the caller does not wait for the engine
     await asyncio.to_thread(wait_until, lambda: engine.num_cancelled == 1)
     assert engine.num_forwards <= num_forwards + 1
     assert engine.num_active == 0
@@ -301,12 +301,12 @@ async def test_health_checks_are_no_activity(engine: ScriptedEngine, server: Run
     await asyncio.sleep(0.2)
     await client.health()
     assert server.activity.idle_s >= 0.2
-    engine.forward_s = 0.3
+    engine.forward_s = 1.0
     task = asyncio.create_task(client.complete(CompletionRequest(prefix="a", max_tokens=1)))
     await asyncio.to_thread(wait_until, lambda: engine.num_active == 1)
     assert server.activity.idle_s == 0
     await task
-    assert server.activity.idle_s < 0.25
+    assert server.activity.idle_s < 0.9
     await client.aclose()
 
 
