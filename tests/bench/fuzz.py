@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgpack
 from helpers.described_api import try_everything
 from helpers.tiny_server import TOKEN, ServeProcess, resident_bytes, serve_tiny
@@ -36,6 +37,7 @@ from diffusion_core.requests import CompletionRequest, EditRequest, Snippet, War
 ANSWER_S = 20.0
 PATIENCE_S = 0.2  # of a sender that stops half way
 NUM_AT_ONCE = 16
+NUM_IN_COMPANY = 4000  # valid requests beside each other, before anything else
 WARM_UP_SHARE = 0.2  # of the inputs, until memory is looked at
 # Little room, so that what is valid by chance is answered quickly.
 LIMITS = {
@@ -246,11 +248,27 @@ async def send(port: int, given: Input) -> int:
         writer.close()
 
 
-def meet_all_lengths(server: ServeProcess) -> None:
-    """Prompts of every length that the context allows: kernels are made for each, once, and stay (DECISIONS 69)."""
-    for length in range(1, int(LIMITS["UNMASK_ENGINE_MAX_CONTEXT_TOKENS"])):
-        letter = chr(ord("a") + length % 26)  # no prompt begins like the one before: all of it is computed
-        server.post("/v1/completions", prompt=letter * length, max_tokens=8)
+async def meet_all_lengths(server: ServeProcess, seed: int) -> None:
+    """Valid prompts of every length, alone and then in company: kernels are made for each number of rows that a forward
+    has, once, and stay (DECISIONS 69)."""
+    longest, draw = int(LIMITS["UNMASK_ENGINE_MAX_CONTEXT_TOKENS"]) - 8, random.Random(seed)
+    async with httpx.AsyncClient(base_url=server.url, headers=server.headers, trust_env=False) as client:
+
+        async def ask(length: int) -> None:
+            # No prompt begins like one before it: all of it is computed.
+            prompt = "".join(draw.choices("abcdefgh", k=length))
+            body = {"prompt": prompt, "max_tokens": draw.randint(1, 8), "n": draw.choice((1, 1, 2))}
+            (await client.post("/v1/completions", json=body, timeout=60)).raise_for_status()
+
+        for length in range(1, longest):
+            await ask(length)
+        lengths = iter([draw.randint(1, longest) for _ in range(NUM_IN_COMPANY)])
+
+        async def go_on() -> None:
+            for length in lengths:
+                await ask(length)
+
+        await asyncio.gather(*(go_on() for _ in range(NUM_AT_ONCE // 2)))
 
 
 async def fuzz(server: ServeProcess, num_inputs: int, seed: int) -> Outcome:
@@ -314,7 +332,7 @@ def main() -> None:
         print(json.dumps({"answers": dict(sorted(seen.items())), "failures": outcome.failures}, indent=2))
         return
     with tempfile.TemporaryDirectory() as folder, serve_tiny(Path(folder), **LIMITS) as server:
-        meet_all_lengths(server)
+        asyncio.run(meet_all_lengths(server, options.seed))
         outcome = asyncio.run(fuzz(server, options.inputs, options.seed))
         look_after(server, outcome)
     report = {**asdict(outcome), "statuses": dict(sorted(outcome.statuses.items())), "growth_mib": outcome.growth_mib}
