@@ -90,8 +90,10 @@ async def edit_for(client: RemoteEngine, stop: asyncio.Event, seen: Seen) -> Non
             settled = frame.settled
 
 
-async def wait_ready(client: RemoteEngine) -> None:
+async def wait_ready(client: RemoteEngine, server: RayServer) -> None:
     while True:
+        if server.process.poll() is not None:
+            raise SystemExit(f"the server has ended:\n{server.log.read_text()[-2000:]}")
         with suppress(UnmaskError):
             if (await client.health()).status == "ready":
                 return
@@ -100,7 +102,7 @@ async def wait_ready(client: RemoteEngine) -> None:
 
 async def run(server: RayServer, num_kills: int, num_users: int, every_s: float) -> dict[str, object]:
     clients = [RemoteEngine(server.config()) for _ in range(num_users + 1)]
-    await wait_ready(clients[0])
+    await wait_ready(clients[0], server)
     seen, stop = Seen(), asyncio.Event()
     work = [asyncio.create_task(complete_for(client, n, stop, seen)) for n, client in enumerate(clients[1:])]
     work.append(asyncio.create_task(edit_for(clients[0], stop, seen)))
