@@ -76,7 +76,7 @@ def load_checkpoint(
     family of a Hugging Face folder whose files do not show it (families/); ``auto``: what they or its pull say.
     With ``serve`` the weights are laid out for decoding on this device: faster, and neither to be trained nor saved.
     With ``quantize`` (to serve) they have 8 or 4 bits and ``dtype`` is that of the activations; a converted copy in
-    that form is kept. A tuning is merged before: the sum is made from the copy in ``dtype`` at every load.
+    that form is kept, with the tuning merged into it.
     ``check`` is given the shape and the contract before any weight is read, and raises what it likes.
 
     Raises:
@@ -145,15 +145,16 @@ def _load_converted(
     progress: Progress,
     check: ShapeCheck,
 ) -> LoadedFolder:
-    kind = quantize if tuning is None else Quantization.NONE
+    is_quantized = quantize is not Quantization.NONE
 
     def convert(*, again: bool = False) -> Path:
         return ensure_converted(
             path,
             dtype,
             progress,
-            quantize=kind,
+            quantize=quantize,
             family=family,
+            tuning=tuning if is_quantized else None,
             expected_sha256=expected_sha256,
             again=again,
             check=check,
@@ -162,11 +163,11 @@ def _load_converted(
     copy = convert()
 
     def load() -> LoadedFolder:
-        if kind is not Quantization.NONE:
+        if is_quantized:
             config = read_model_config(copy / MODEL_CONFIG_FILE)
             check(config, read_diffusion_config(copy / DIFFUSION_CONFIG_FILE))
-            return join_records(copy, load_quantized(copy / WEIGHTS_FILES[kind], config, dtype, device, kind))
-        return load_folder(copy, dtype=dtype, device=device, serve=serve, quantize=quantize, tuning=tuning, check=check)
+            return join_records(copy, load_quantized(copy / WEIGHTS_FILES[quantize], config, dtype, device, quantize))
+        return load_folder(copy, dtype=dtype, device=device, serve=serve, tuning=tuning, check=check)
 
     try:
         return load()

@@ -166,6 +166,17 @@ def checkpoint_files(path: Path) -> list[Path]:
     )
 
 
+def stored_bytes(name_or_path: str) -> int:
+    """Size of a checkpoint's files; 0 where there are none."""
+    try:
+        path = locate(name_or_path)
+    except CheckpointError:
+        return 0
+    if (path / RECEIPT_FILE).exists():
+        return read_receipt(path).size_bytes
+    return sum(file.stat().st_size for file in checkpoint_files(path))
+
+
 def hash_checkpoint(path: Path) -> str:
     """The sha256 of a file, or of the names and hashes of a folder's files.
 

@@ -6,8 +6,9 @@ than a drafter it acts on every row: a tuned base gives other text than the plai
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from diffusion_core.checkpoints.atomic import new_folder
 from diffusion_core.checkpoints.hf_config import read_json
 from diffusion_core.checkpoints.safetensors_file import FLOAT_TYPES, read_header, read_small
+from diffusion_core.checkpoints.store import hash_checkpoint
 from diffusion_core.checkpoints.weights import Shape, check_shapes
 from diffusion_core.errors import CheckpointError
 from diffusion_core.model.config import ModelConfig
@@ -47,6 +49,19 @@ class Tuning:
         scale = self.metadata.alpha / self.metadata.rank
         return self.tensors[f"{layer}.up"], self.tensors[f"{layer}.down"], scale
 
+    def merge_pieces(self, name: str, pieces: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The rows of the tensor ``name`` with what is added to them; ``pieces`` are its rows in order, in float32."""
+        import torch
+
+        layer, start = name.removesuffix(".weight"), 0
+        if layer == name or f"{layer}.up" not in self.tensors:
+            yield from pieces
+            return
+        up, down, scale = self.delta(layer)
+        for piece in pieces:
+            yield torch.addmm(piece, up[start : start + len(piece)].to(piece), down.to(piece), alpha=scale)
+            start += len(piece)
+
 
 def tuning_shapes(config: ModelConfig, rank: int) -> dict[str, Shape]:
     """Name -> shape of every tensor of a tuning for a model of this shape."""
@@ -68,6 +83,19 @@ def save_tuning(folder: Path, metadata: TuningMetadata, tensors: Mapping[str, to
         save_file(contiguous, draft / TUNING_WEIGHTS_FILE)
         record = asdict(metadata) | {"kind": _KIND}
         (draft / TUNING_METADATA_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def hash_tuning(folder: Path) -> str:
+    """A sha256 of a tuning's files.
+
+    Raises:
+        CheckpointError: a file is missing; it is named.
+    """
+    files = [folder / TUNING_METADATA_FILE, folder / TUNING_WEIGHTS_FILE]
+    for file in files:
+        if not file.is_file():
+            raise CheckpointError(f"{file} is missing")
+    return hashlib.sha256("\n".join(hash_checkpoint(file) for file in files).encode()).hexdigest()
 
 
 def load_tuning(folder: Path, config: ModelConfig) -> Tuning:

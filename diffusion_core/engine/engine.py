@@ -53,7 +53,7 @@ class Engine:
     def __init__(self, config: EngineConfig, *, costs_file: Path | None = None) -> None:
         self._config = config
         self._device = choose_device(config)
-        self._precision = choose_precision(config, self._device)
+        choose_precision(config, self._device)  # what is configured must be possible
         self._wake = threading.Condition()
         self._times = PlaceTimes()
         self._line = WaitingLine(
@@ -67,7 +67,7 @@ class Engine:
         self._turns = Turns(self._usage)
         self._tally = Tally()
         self._is_closed = False
-        self._hosts = ModelHost(config, self._device, self._precision, self._notify)
+        self._hosts = ModelHost(config, self._device, self._notify)
         self._calibration = Calibration(config, CostFile(costs_file) if costs_file is not None else None)
         self._num_threads = 0
         self._latencies: deque[float] = deque(maxlen=_NUM_LATENCIES)
@@ -151,7 +151,7 @@ class Engine:
             status={"ready": "ready", "loading": "loading", "not_loaded": "loading"}.get(main, "failed"),
             version=package_version(),
             device=str(self._device),
-            dtype=str(self._precision),
+            dtype=str(self._hosts.precision_of(self._config.model)),
             models=models,
             memory_bytes=resident_bytes(),
             num_active=len(self._active) + len(self._line),

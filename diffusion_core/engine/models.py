@@ -20,9 +20,9 @@ from diffusion_core.checkpoints.layout import ShapeCheck, is_own_layout
 from diffusion_core.checkpoints.load import Checkpoint, load_checkpoint
 from diffusion_core.checkpoints.packaged import find_packaged_drafter, find_packaged_tuning
 from diffusion_core.checkpoints.registry import registry
-from diffusion_core.checkpoints.store import is_downloaded, locate
+from diffusion_core.checkpoints.store import is_downloaded, locate, stored_bytes
 from diffusion_core.config import DEFAULT_EDIT_MODEL, DEFAULT_MODEL, EngineConfig
-from diffusion_core.engine.device import Precision, return_freed_memory
+from diffusion_core.engine.device import Precision, choose_precision, return_freed_memory
 from diffusion_core.engine.memory import GB, Demand, available_bytes, check_fits
 from diffusion_core.engine.prefix_cache import DRAFT_ROOM, PrefixCache
 from diffusion_core.engine.prompt_tokens import PromptEncoder
@@ -157,15 +157,14 @@ def _await_end(name: str, model: weakref.ref[LoadedModel], closing: threading.Ev
 class ModelHost:
     """Loads models by name, each once and in a thread of its own; ``on_change`` is called after every state change."""
 
-    def __init__(
-        self, config: EngineConfig, device: torch.device, precision: Precision, on_change: Callable[[], None]
-    ) -> None:
-        self._config, self._device, self._precision, self._on_change = config, device, precision, on_change
+    def __init__(self, config: EngineConfig, device: torch.device, on_change: Callable[[], None]) -> None:
+        self._config, self._device, self._on_change = config, device, on_change
         self._lock = threading.Lock()
         self._loading: dict[str, Future[LoadedModel]] = {}
         self._reloading: dict[str, Future[LoadedModel]] = {}
         self._closing = threading.Event()
         self._notices: dict[str, str] = {}
+        self._precisions: dict[str, Precision] = {}
 
     def model_for(self, task: str, wanted: str = "") -> str:
         """Name of the model that serves ``task`` ("complete" or "edit"), or the one a request asks for.
@@ -198,7 +197,7 @@ class ModelHost:
             return config.model
         shape = registry()[DEFAULT_EDIT_MODEL].shape
         assert shape is not None
-        needed = self._demand(shape).footprint.total
+        needed = self._demand(DEFAULT_EDIT_MODEL, shape).footprint.total
         free = available_bytes(config, self._device)
         if free < needed:
             self._notices["edit"] = (
@@ -241,10 +240,18 @@ class ModelHost:
             return find_packaged_tuning(name)
         return Path(wanted) if wanted != "none" and name == self._edit_model() else None
 
-    def _demand(self, shape: ModelConfig, attention: AttentionPattern = AttentionPattern.CAUSAL_CONTEXT) -> Demand:
-        return Demand(
-            shape=shape, config=self._config, device=self._device, precision=self._precision, attention=attention
-        )
+    def precision_of(self, name: str) -> Precision:
+        """The dtype of a loaded model's activations and the form of its weights; before, what is known of them."""
+        return self._precisions.get(name) or choose_precision(self._config, self._device)
+
+    def _choose_precision(self, name: str) -> Precision:
+        return choose_precision(self._config, self._device, stored_bytes(name))
+
+    def _demand(
+        self, name: str, shape: ModelConfig, attention: AttentionPattern = AttentionPattern.CAUSAL_CONTEXT
+    ) -> Demand:
+        precision = self._choose_precision(name)
+        return Demand(shape=shape, config=self._config, device=self._device, precision=precision, attention=attention)
 
     def _checker(self, name: str) -> ShapeCheck:
         """Looks once whether the model fits; the first load of a foreign format asks again after its conversion."""
@@ -253,7 +260,7 @@ class ModelHost:
         def check(shape: ModelConfig, contract: DiffusionConfig) -> None:
             nonlocal is_checked
             if not is_checked:
-                check_fits(name, self._demand(shape, contract.attention))
+                check_fits(name, self._demand(name, shape, contract.attention))
             is_checked = True
 
         return check
@@ -307,15 +314,16 @@ class ModelHost:
             self._on_change()
 
     def _build(self, name: str) -> LoadedModel:
+        precision = self._precisions[name] = self._choose_precision(name)
         checkpoint = load_checkpoint(
             name,
-            dtype=self._precision.dtype,
+            dtype=precision.dtype,
             device=self._device,
             drafter=self._find_drafter(name),
             tuning=self._find_tuning(name),
             family=self._config.family if name == self._config.model else AUTO,
             serve=True,
-            quantize=self._precision.weights,
+            quantize=precision.weights,
             check=self._checker(name),
         )
         if is_own_layout(locate(name)) and name not in registry():

@@ -12,6 +12,7 @@ makes 15 bits. The weights are still read once, and a product of few rows takes 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 
@@ -83,7 +84,7 @@ class QuantizedMatrix:
     def _multiply(self, rows: torch.Tensor) -> torch.Tensor:
         """int8 [R, in] -> float32 [R, out]: the integer sum times the output's scale."""
         zero = 0
-        if not _multiplies_signed():
+        if not multiplies_tiles():
             # The same number less its zero, and so the same sum.
             zero, rows = _UNSIGNED_ZERO, rows.view(torch.uint8) ^ _UNSIGNED_ZERO
         y: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
@@ -93,12 +94,14 @@ class QuantizedMatrix:
 
 
 @cache
-def _multiplies_signed() -> bool:
-    """Whether this CPU has instructions for signed rows: with AMX; VNNI alone takes unsigned by signed numbers.
+def multiplies_tiles() -> bool:
+    """Whether oneDNN multiplies tiles on this CPU (AMX), and so signed rows by signed weights.
 
-    oneDNN computes anything else element by element, a hundred times as long.
+    VNNI alone takes unsigned by signed numbers; oneDNN computes anything else element by element, a hundred times as
+    long. It may have been told to do with less than the CPU has.
     """
-    return torch.cpu._is_amx_tile_supported()
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "ALL"
+    return torch.cpu._is_amx_tile_supported() and ("AMX" in limit.upper() or limit.upper() in ("ALL", "DEFAULT"))
 
 
 @cache
@@ -110,7 +113,7 @@ def why_not_quantized(device_type: str) -> str:
     if device_type != "cpu":
         return f"the kernels are for the CPU, and the device is {device_type}"
     try:
-        return "" if _multiplies_exactly() else "sums overflow on this CPU, which has neither AVX-512 nor AVX-VNNI"
+        return "" if _multiplies_exactly() else "sums overflow on this CPU, which has no VNNI"
     except (AttributeError, RuntimeError):
         return "this build of torch has no int8 products for this CPU"
 

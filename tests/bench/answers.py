@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from diffusion_core.checkpoints.load import load_checkpoint
+from diffusion_core.checkpoints.store import stored_bytes
 from diffusion_core.config import DEFAULT_MODEL, EngineConfig
 from diffusion_core.engine.device import choose_precision
 from diffusion_core.engine.models import LoadedModel, assemble
@@ -65,7 +66,7 @@ def load(args: argparse.Namespace) -> LoadedModel:
 def load_model(name: str, dtype: str, *, drafter: Path | None = None, tuning: Path | None = None) -> LoadedModel:
     """The model ``name`` as the engine serves it on a CPU, ``dtype`` as in ``engine.dtype``."""
     device, config = torch.device("cpu"), EngineConfig(model=name, dtype=dtype)
-    precision = choose_precision(config, device)
+    precision = choose_precision(config, device, stored_bytes(name))
     checkpoint = load_checkpoint(
         name, dtype=precision.dtype, device=device, drafter=drafter, tuning=tuning, serve=True,
         quantize=precision.weights,

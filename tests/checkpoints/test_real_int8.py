@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,30 @@ def test_it_is_small_and_soon_there() -> None:
     # Less the embedding, which stays on disk, plus what torch itself takes.
     assert resident < 1000e6
     assert seconds < 20.0  # one run of a starved machine took 6.4 s of CPU time; an idle one is not measured yet
+
+
+BY_ITSELF = """
+from diffusion_core.config import EngineConfig
+from diffusion_core.engine.engine import Engine
+from diffusion_core.requests import CompletionRequest
+engine = Engine(EngineConfig(edit_model={name!r}, device="cpu"))
+engine.start()
+request = CompletionRequest(prefix="def add(a, b):\\n    return ", max_tokens=8)
+print(repr(engine.submit(request).future.result(120).text), engine.health().dtype)
+engine.close()
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="measured on x86 alone")
+def test_a_cpu_without_tiles_gets_it_by_itself() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BY_ITSELF.format(name=DEFAULT_MODEL)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("' a + b") or done.stdout.startswith("'a + b"), done.stdout
+    assert done.stdout.endswith(" int8\n")
 
 
 def test_it_agrees_with_bfloat16_on_code() -> None:

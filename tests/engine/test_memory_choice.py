@@ -28,7 +28,8 @@ def test_edit_model_by_memory(
     # How much is free is the machine's affair; the rest is real.
     monkeypatch.setattr(models, "available_bytes", lambda config, device: int(free_gib * 1e9))
     monkeypatch.setattr(models, "is_downloaded", lambda name: True)
-    host = ModelHost(EngineConfig(), torch.device("cpu"), precision, lambda: None)
+    monkeypatch.setattr(models, "choose_precision", lambda config, device, stored=0: precision)
+    host = ModelHost(EngineConfig(), torch.device("cpu"), lambda: None)
     assert host.model_for("edit") == expected
     assert bool(host.notice_for("edit")) == (expected == DEFAULT_MODEL)
     if expected == DEFAULT_MODEL:
