@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 # A forward has over a hundred parallel pieces with some 0.2 ms between them. Threads that sleep in between cost a fifth
 # of its time in being woken; threads that spin without a limit make it ten times slower as soon as a build or a second
@@ -20,3 +25,14 @@ def prepare_libraries() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPIN_COUNT))
     if "DNNL_PRIMITIVE_CACHE_CAPACITY" not in os.environ:
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_PRIMITIVES))
+
+
+def compute_apart(function: Callable[[], _T]) -> _T:
+    """What ``function`` returns, computed in a thread that ends.
+
+    Every thread that computes has a team of threads of its own for as long as it lives, and as soon as there are more
+    of them than cores, OpenMP lets all sleep at once instead of spinning: the engine's forwards, of a hundred short
+    pieces each, then take up to twice as long. A probe must not leave that behind in whoever asks first.
+    """
+    with ThreadPoolExecutor(1, "probe") as beside:
+        return beside.submit(function).result()

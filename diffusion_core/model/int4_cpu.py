@@ -18,6 +18,7 @@ from diffusion_core.model.int4 import Int4Weight, quantize_int4, unpack_numbers,
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 from diffusion_core.model.quantization import GROUP_SIZE
 from diffusion_core.model.tiled import TiledMatrix
+from diffusion_core.native import compute_apart
 
 # Outputs that the kernel computes together (AVX-512), and what it wants their number to be a multiple of.
 _BLOCK = 64
@@ -92,7 +93,7 @@ def fits_kernel(weight: Int4Weight) -> bool:
 def why_no_int4_kernel() -> str:
     """Why this CPU or build of torch has no kernel for 4 bits; empty when it has, and it does what is needed here."""
     try:
-        return "" if _is_as_expected() else "torch's int4 product is not the one that is expected"
+        return "" if compute_apart(_is_as_expected) else "torch's int4 product is not the one that is expected"
     except (AttributeError, RuntimeError):
         return "this build of torch has no int4 product for this CPU"
 

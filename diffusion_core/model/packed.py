@@ -26,6 +26,7 @@ from diffusion_core.model.layers import AdaptableLinear, AdaptedLinear
 from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.quantized import QuantizedMatrix, QuantizedWeight, quantize_weight, why_not_quantized
 from diffusion_core.model.tiled import tile_int4, tile_int8
+from diffusion_core.native import compute_apart
 
 # oneDNN chooses the order for a number of rows; this is a decoding round's.
 _TYPICAL_ROWS = 8
@@ -85,7 +86,7 @@ def _multiply(x: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None =
 @cache
 def max_equal_rows(dtype: torch.dtype) -> int:
     """Up to how many rows a row's product has the same bits on this CPU, at most :data:`MAX_DECODE_ROWS`; tried out."""
-    return min(_try_rows(num_out, num_in, dtype) for num_out, num_in in _TRIED_SIZES)
+    return compute_apart(lambda: min(_try_rows(num_out, num_in, dtype) for num_out, num_in in _TRIED_SIZES))
 
 
 def _try_rows(num_out: int, num_in: int, dtype: torch.dtype) -> int:

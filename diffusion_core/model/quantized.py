@@ -18,6 +18,8 @@ from functools import cache
 
 import torch
 
+from diffusion_core.native import compute_apart
+
 _LIMIT = 127  # -128 has no opposite
 _FINER = 128  # what rounding leaves is at most half a step; a power of two, so that scaling by it is exact
 _TINY = 1e-30  # added to scales: a row of zeros is not divided by zero
@@ -113,7 +115,7 @@ def why_not_quantized(device_type: str) -> str:
     if device_type != "cpu":
         return f"the kernels are for the CPU, and the device is {device_type}"
     try:
-        return "" if _multiplies_exactly() else "sums overflow on this CPU, which has no VNNI"
+        return "" if compute_apart(_multiplies_exactly) else "sums overflow on this CPU, which has no VNNI"
     except (AttributeError, RuntimeError):
         return "this build of torch has no int8 products for this CPU"
 
