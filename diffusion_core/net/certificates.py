@@ -26,9 +26,8 @@ class Certificate:
 
     def __init__(self, certificate: str, key: str) -> None:
         self._certificate, self._key = Path(certificate).expanduser(), Path(key).expanduser()
-        _check(self._certificate, self._key)
-        self.context = _make_context()
-        self._load()
+        self.context = self._serving = _check(self._certificate, self._key)
+        self.context.sni_callback = self._choose
 
     @property
     def paths(self) -> tuple[Path, Path]:
@@ -41,16 +40,20 @@ class Certificate:
         Connections that are open keep what they were opened with.
         """
         try:
-            _check(self._certificate, self._key)
-            self._load()
+            self._serving = _check(self._certificate, self._key)
         except ConfigError as error:
             logger.error("the certificate was not replaced: %s", error)
             return False
         logger.info("the certificate was read anew")
         return True
 
-    def _load(self) -> None:
-        _load_chain(self.context, self._certificate, self._key)
+    def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        """Give a new connection what was last found good; asked with every greeting, whatever name is in it.
+
+        The files are not read a second time for that: they may be in the middle of being replaced, and a certificate
+        that is loaded without its key would turn everybody away.
+        """
+        connection.context = self._serving
 
 
 def _make_context() -> ssl.SSLContext:
@@ -90,8 +93,8 @@ def _describe_culprit(certificate: Path, key: Path) -> str:
     return f"server.tls_key: {key} holds no key in PEM"
 
 
-def _check(certificate: Path, key: Path) -> None:
-    """Shake hands with ourselves: what a client would find out, found out first."""
+def _check(certificate: Path, key: Path) -> ssl.SSLContext:
+    """A context that has shaken hands with ourselves: what a client would find out, found out first."""
     server = _make_context()
     _load_chain(server, certificate, key)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -108,6 +111,7 @@ def _check(certificate: Path, key: Path) -> None:
     days = (expires_at - time.time()) / _DAY_S
     if days < _WARN_DAYS:
         logger.warning("server.tls_certificate: %s expires in %.0f days", certificate, days)
+    return server
 
 
 def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> float:

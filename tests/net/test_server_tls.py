@@ -24,6 +24,7 @@ from helpers.serve_process import run_scripted
 
 from diffusion_core.config import ServerConfig
 from diffusion_core.errors import ConfigError
+from diffusion_core.net import certificates
 from diffusion_core.net.certificates import Certificate
 from diffusion_core.requests import CompletionRequest
 
@@ -100,6 +101,55 @@ async def test_the_whole_way_is_encrypted_and_a_new_certificate_drops_nobody(
             pytest.raises(ssl.SSLError, match=r"(?i)protocol_version|EOF"),
         ):
             old.wrap_socket(plain, server_hostname="localhost")
+
+
+@pytest.mark.parametrize("name", ["localhost", None], ids=["by name", "without a name"])
+def test_files_that_change_while_they_are_read_turn_nobody_away(
+    issue: Issue, authority: trustme.CA, name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = Certificate(*issue())
+    first = shake_hands(served, authority, name)
+    shake = certificates._shake_hands
+
+    def replace_half(client: ssl.SSLContext, server: ssl.SSLContext) -> float:
+        """What a renewal does between two looks at the files: the certificate is new, its key is not yet."""
+        expires_at = shake(client, server)
+        key = Path(served.paths[1]).read_bytes()
+        issue()
+        Path(served.paths[1]).write_bytes(key)
+        return expires_at
+
+    issue()
+    monkeypatch.setattr(certificates, "_shake_hands", replace_half)
+    assert served.reload()
+    second = shake_hands(served, authority, name)
+    assert second != first
+    monkeypatch.undo()
+    assert not served.reload(), "the halves do not belong together"
+    assert shake_hands(served, authority, name) == second
+    issue()
+    assert served.reload()
+    assert shake_hands(served, authority, name) not in {first, second}
+
+
+def shake_hands(served: Certificate, authority: trustme.CA, name: str | None) -> str:
+    """The serial number that a new connection meets."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = name is not None
+    authority.configure_trust(context)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(to_client, to_server, server_hostname=name)
+    waiting = [client, served.context.wrap_bio(to_server, to_client, server_side=True)]
+    while waiting:
+        for end in list(waiting):
+            try:
+                end.do_handshake()
+                waiting.remove(end)
+            except ssl.SSLWantReadError:
+                pass
+    found = client.getpeercert()
+    assert found is not None
+    return str(found["serialNumber"])
 
 
 def test_files_that_cannot_serve_are_refused_by_name(tmp_path: Path, issue: Issue) -> None:
