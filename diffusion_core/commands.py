@@ -31,6 +31,7 @@ from diffusion_core.cli import (
 from diffusion_core.cli.options import FamilyOption, Model, Target, TokenFile, Url
 from diffusion_core.cli.output import open_console
 from diffusion_core.errors import UnmaskError
+from diffusion_core.native import leave
 
 ENTRY_POINT_GROUP = "unmask.commands"
 
@@ -91,17 +92,25 @@ def print_version(wanted: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line and end the process."""
+    leave(run())
+
+
+def run() -> int:
+    """Run the command line; the exit status."""
     try:
         make_app()(prog_name="unmask")
     except UnmaskError as error:
         open_console().print(f"error: {error}", style="red", markup=False)
-        sys.exit(1)
+        return 1
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; Python would complain once more at exit
-        sys.exit(1)
+        return 1
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    return 0
 
 
 if __name__ == "__main__":

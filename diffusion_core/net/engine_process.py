@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from diffusion_core.config import MIB, EngineConfig, ServerConfig
 from diffusion_core.errors import ConfigError, UnmaskError
+from diffusion_core.native import leave
 from diffusion_core.net.observing.logs import TextFormatter, add_request_id
 from diffusion_core.net.quiet_logs import describe_exception
 from diffusion_core.net.state_files import StateFiles, try_lock
@@ -112,4 +113,4 @@ def _ownership(files: StateFiles) -> Iterator[bool]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))
