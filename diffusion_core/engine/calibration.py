@@ -1,4 +1,4 @@
-"""What is done with the engine's models while nobody waits: pages are joined, costs of forwards and threads measured.
+"""Measuring the engine's models while nobody waits: what their forwards cost, and how many threads are best.
 
 The engine's thread takes one sample at a time and looks for requests in between, so nobody waits for longer than one.
 Until a model is measured its rounds follow fixed rules, and those of a model with captured rounds always do. What was
@@ -17,7 +17,6 @@ import torch
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.cost_file import CostFile, Remembered
 from diffusion_core.engine.device import thread_candidates, usable_cores
-from diffusion_core.engine.huge_pages import LARGE_BYTES, join_pages
 from diffusion_core.engine.models import LoadedModel
 from diffusion_core.model.transformer import Transformer
 from diffusion_core.sampling.cost_model import CostModel
@@ -25,7 +24,6 @@ from diffusion_core.sampling.cost_probe import CostProbe
 
 logger = logging.getLogger(__name__)
 
-_END = object()
 _THREAD_SAMPLES = 3
 # Fewer threads are taken when they are slower by no more than this: the editor wants the other cores.
 _TOLERANCE = 1.05
@@ -38,7 +36,6 @@ class Calibration:
         self._config, self._file = config, file
         self._met: weakref.WeakSet[Transformer] = weakref.WeakSet()
         self._waiting: list[LoadedModel] = []
-        self._joining: Iterator[None] | None = None
         self._running: Iterator[None] | None = None
         self._measured = ""
 
@@ -54,9 +51,6 @@ class Calibration:
             return
         self._met.add(model.denoiser.model)
         self._forget(model.name)
-        base = model.denoiser.model
-        if base.device.type == "cpu" and base.num_bytes >= LARGE_BYTES:
-            self._joining = join_pages()
         if model.denoiser.captured is not None:
             return  # their rounds have one shape: what a row costs in an ordinary forward says nothing of them
         remembered = self._file.read(self._key(model)) if self._file is not None else None
@@ -75,15 +69,11 @@ class Calibration:
 
     @property
     def has_work(self) -> bool:
-        """Whether a model waits to be put in order or measured."""
-        return self._joining is not None or self._running is not None or bool(self._waiting)
+        """Whether a model waits to be measured."""
+        return self._running is not None or bool(self._waiting)
 
     def advance(self) -> None:
-        """Go one step, or take one sample. A model that cannot be measured keeps the fixed rules."""
-        if self._joining is not None:
-            if next(self._joining, _END) is _END:
-                self._joining = None
-            return
+        """Take one sample. A model that cannot be measured keeps the fixed rules."""
         if self._running is None:
             if not self._waiting:
                 return
