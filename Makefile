@@ -13,7 +13,7 @@ demo: $(VENV)/.engine
 
 test: $(VENV)/.dev check
 	$(BIN)/unmask pull qwen2.5-coder-0.5b
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python tests/helpers/run_suite.py -n 2 --dist loadfile
 
 # What needs no model: style, types, import rules.
 check: $(VENV)/.dev
