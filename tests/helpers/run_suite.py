@@ -26,7 +26,7 @@ def failed_tests() -> list[str]:
 
 
 def files_to_repeat(failed: list[str]) -> list[str]:
-    """The failed tests' files, whole since tests of a window build on each other; none if there must be no second run."""
+    """Their files, whole, since tests of one window build on each other; none if there must be no second run."""
     files = sorted({test.split("::")[0] for test in failed})
     return files if len(files) <= MAX_FILES and not any(file.startswith(EXACT) for file in files) else []
 
