@@ -13,7 +13,7 @@ import torch
 
 from diffusion_core.checkpoints.atomic import write_file
 from diffusion_core.checkpoints.load import load_checkpoint
-from diffusion_core.engine.models import build_drafter
+from diffusion_core.engine.loaded_model import build_drafter
 from diffusion_core.errors import ConfigError
 from diffusion_core.model.config import MODEL_CONFIG_FILE
 from diffusion_core.model.kv_cache import KVCache

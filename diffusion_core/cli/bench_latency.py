@@ -21,7 +21,7 @@ from diffusion_core.cli.options import Model, Target
 from diffusion_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from diffusion_core.engine.models import LoadedModel
+    from diffusion_core.engine.loaded_model import LoadedModel
     from diffusion_core.engine.runner import AsyncEngine
 
 MAX_CONTEXT = 131_072

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import count as count_up
 from itertools import islice
 
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.requests import SamplingParams
 from diffusion_core.sampling.aligned_draft import AlignedDraft
 from diffusion_core.sampling.asking import Decoding

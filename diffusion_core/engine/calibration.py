@@ -17,7 +17,7 @@ import torch
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.cost_file import CostFile, Remembered
 from diffusion_core.engine.device import thread_candidates, usable_cores
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.model.transformer import Transformer
 from diffusion_core.sampling.cost_model import CostModel
 from diffusion_core.sampling.cost_probe import CostProbe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diffusion_core.decoding_report import DecodingReport, DraftReport, ForwardCost
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.sampling.cost_model import CostModel
 
 _ROWS = (1, 2, 4, 8, 16, 32, 64)

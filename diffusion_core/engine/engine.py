@@ -26,8 +26,9 @@ from diffusion_core.engine.decoding_reports import report_decoding
 from diffusion_core.engine.device import choose_device, choose_precision, resident_bytes
 from diffusion_core.engine.forwards import explain, run_forward
 from diffusion_core.engine.job import FrameCallback, Job
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.engine.memory import available_bytes
-from diffusion_core.engine.models import LoadedModel, ModelHost
+from diffusion_core.engine.models import ModelHost
 from diffusion_core.engine.tracer import TraceCallback
 from diffusion_core.engine.turns import Turns, Usage, fair_company, is_long_prompt
 from diffusion_core.engine.waiting import PlaceTimes, WaitingLine

@@ -11,7 +11,7 @@ from typing import Any
 from diffusion_core.callers import OWNER, Caller
 from diffusion_core.chat import ChatRequest
 from diffusion_core.engine.alternatives import Alternatives
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.engine.prompt_tokens import EncodedPrompt
 from diffusion_core.engine.tracer import TraceCallback, Tracer
 from diffusion_core.errors import DeadlineExceeded, RequestCancelled

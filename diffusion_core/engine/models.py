@@ -8,132 +8,21 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
 
-from diffusion_core.checkpoints.adapter import Drafter, DraftHeadMetadata, GatedAdapterMetadata
-from diffusion_core.checkpoints.families.recognise import AUTO
-from diffusion_core.checkpoints.layout import ShapeCheck, is_own_layout
-from diffusion_core.checkpoints.load import Checkpoint, load_checkpoint
-from diffusion_core.checkpoints.packaged import find_packaged_drafter, find_packaged_tuning
 from diffusion_core.checkpoints.registry import registry
-from diffusion_core.checkpoints.store import is_downloaded, locate, stored_bytes
+from diffusion_core.checkpoints.store import is_downloaded
 from diffusion_core.config import DEFAULT_EDIT_MODEL, DEFAULT_MODEL, EngineConfig
-from diffusion_core.engine.device import Precision, choose_precision, return_freed_memory
-from diffusion_core.engine.memory import GB, Demand, available_bytes, check_fits
-from diffusion_core.engine.prefix_cache import DRAFT_ROOM, PrefixCache
-from diffusion_core.engine.prompt_tokens import PromptEncoder
+from diffusion_core.engine.device import Precision, return_freed_memory
+from diffusion_core.engine.loaded_model import LoadedModel
+from diffusion_core.engine.memory import GB, available_bytes
+from diffusion_core.engine.model_builder import ModelBuilder
 from diffusion_core.engine.self_test import check_model
-from diffusion_core.errors import CheckpointError, EngineError, InvalidRequest, OutOfMemory, UnmaskError
-from diffusion_core.model.adapter import GatedAdapter
-from diffusion_core.model.captured import CapturedForward, choose_ops
-from diffusion_core.model.config import AttentionPattern, DiffusionConfig, ModelConfig
-from diffusion_core.model.draft_head import DraftHead
-from diffusion_core.model.packed import can_pack
-from diffusion_core.model.transformer import Transformer
+from diffusion_core.errors import CheckpointError, InvalidRequest, UnmaskError
 from diffusion_core.requests import ModelStatus
-from diffusion_core.sampling.costed_rounds import RoundModel
-from diffusion_core.sampling.evaluate import Denoiser
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model ready to decode."""
-
-    name: str
-    denoiser: Denoiser
-    tokenizer: Tokenizer
-    encoder: PromptEncoder
-    prefix_cache: PrefixCache
-    stop_token_ids: frozenset[int]
-    banned_token_ids: tuple[int, ...]
-    rounds: RoundModel = field(default_factory=RoundModel)
-
-    @property
-    def num_bytes(self) -> int:
-        """Size of the weights and of what captured rounds hold, in bytes."""
-        captured = self.denoiser.captured
-        return self.denoiser.model.num_bytes + (captured.num_bytes if captured is not None else 0)
-
-
-def build_drafter(model: Transformer, drafter: Drafter | None) -> tuple[GatedAdapter | None, DraftHead | None]:
-    """The module of a drafter's tensors, in the model's dtype and on its device."""
-    if drafter is None:
-        return None, None
-    metadata = drafter.metadata
-    if isinstance(metadata, GatedAdapterMetadata):
-        adapter = GatedAdapter(
-            model.config, rank=metadata.rank, alpha=metadata.alpha, mask_token_id=metadata.mask_token_id
-        )
-        adapter.load_tensors(drafter.tensors)
-        adapter = adapter.to(model.device, model.dtype).eval().requires_grad_(False)
-        adapter.bind(model, serve=can_pack(model.device, model.dtype))
-        return adapter, None
-    assert isinstance(metadata, DraftHeadMetadata)
-    head = DraftHead(
-        model.config,
-        num_layers=metadata.num_layers,
-        tap_layers=metadata.tap_layers,
-        vocabulary_size=metadata.vocabulary_size,
-        num_steps=metadata.num_steps,
-    )
-    head.load_tensors(drafter.tensors)
-    head = head.to(model.device, model.dtype).eval().requires_grad_(False)
-    head.bind(model, serve=can_pack(model.device, model.dtype))
-    return None, head
-
-
-def build_captured(
-    model: Transformer,
-    adapter: GatedAdapter | None,
-    head: DraftHead | None,
-    *,
-    capture: str,
-    max_positions: int,
-) -> CapturedForward | None:
-    """What evaluates decoding rounds in static shapes, as ``engine.capture`` says; None: the ordinary forward does."""
-    if capture == "auto":
-        capture = "exact" if model.device.type == "cuda" else "off"
-    if capture == "off":
-        return None
-    taps = head.tap_layers if head is not None else ()
-    return CapturedForward(
-        model, adapter, max_positions=max_positions, taps=taps, exact=capture == "exact", ops=choose_ops(model, adapter)
-    )
-
-
-def assemble(checkpoint: Checkpoint, config: EngineConfig) -> LoadedModel:
-    """Join a checkpoint's parts into what the engine decodes with."""
-    model, contract = checkpoint.model, checkpoint.diffusion_config
-    adapter, head = build_drafter(model, checkpoint.adapter)
-    context = min(config.max_context_tokens, model.config.max_position_embeddings)
-    captured = build_captured(model, adapter, head, capture=config.capture, max_positions=context + DRAFT_ROOM)
-    if captured is not None:
-        captured.prepare()
-    denoiser = Denoiser(model, contract, adapter, head, captured)
-    # Rows of the vocabulary that no token stands for are padding.
-    padding = range(checkpoint.tokenizer.get_vocab_size(with_added_tokens=True), model.config.vocab_size)
-    return LoadedModel(
-        name=checkpoint.name,
-        denoiser=denoiser,
-        tokenizer=checkpoint.tokenizer,
-        encoder=PromptEncoder(checkpoint.tokenizer, contract, context),
-        prefix_cache=PrefixCache(denoiser, config.prefix_cache_bytes),
-        stop_token_ids=frozenset(contract.stop_token_ids),
-        banned_token_ids=(*contract.banned_token_ids, *padding),
-    )
-
-
-def _copy_mapped(model: Transformer) -> None:
-    """Give every tensor memory of its own."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.layout is torch.strided:
-            tensor.data = tensor.data.clone()
 
 
 def _has_failed(future: Future[LoadedModel]) -> bool:
@@ -159,12 +48,12 @@ class ModelHost:
 
     def __init__(self, config: EngineConfig, device: torch.device, on_change: Callable[[], None]) -> None:
         self._config, self._device, self._on_change = config, device, on_change
+        self._builder = ModelBuilder(config, device, self._edit_model)
         self._lock = threading.Lock()
         self._loading: dict[str, Future[LoadedModel]] = {}
         self._reloading: dict[str, Future[LoadedModel]] = {}
         self._closing = threading.Event()
         self._notices: dict[str, str] = {}
-        self._precisions: dict[str, Precision] = {}
 
     def model_for(self, task: str, wanted: str = "") -> str:
         """Name of the model that serves ``task`` ("complete" or "edit"), or the one a request asks for.
@@ -197,7 +86,7 @@ class ModelHost:
             return config.model
         shape = registry()[DEFAULT_EDIT_MODEL].shape
         assert shape is not None
-        needed = self._demand(DEFAULT_EDIT_MODEL, shape).footprint.total
+        needed = self._builder.demand(DEFAULT_EDIT_MODEL, shape).footprint.total
         free = available_bytes(config, self._device)
         if free < needed:
             self._notices["edit"] = (
@@ -217,6 +106,10 @@ class ModelHost:
         """The remark that concerns ``task``; empty when there is none."""
         return self._notices.get(task, "")
 
+    def precision_of(self, name: str) -> Precision:
+        """The dtype of a loaded model's activations and the form of its weights; before, what is known of them."""
+        return self._builder.precision_of(name)
+
     def load(self, name: str) -> Future[LoadedModel]:
         """The model, being loaded if it is not yet. A failure is reported once and tried again at the next call."""
         with self._lock:
@@ -227,43 +120,6 @@ class ModelHost:
             self._loading[name] = future
         threading.Thread(target=self._load, args=(name, future), name=f"load {name}", daemon=True).start()
         return future
-
-    def _find_drafter(self, name: str) -> Path | None:
-        wanted = self._config.drafter
-        if wanted == "auto":
-            return find_packaged_drafter(name)
-        return Path(wanted) if wanted != "none" and name == self._config.model else None
-
-    def _find_tuning(self, name: str) -> Path | None:
-        wanted = self._config.tuning
-        if wanted == "auto":
-            return find_packaged_tuning(name)
-        return Path(wanted) if wanted != "none" and name == self._edit_model() else None
-
-    def precision_of(self, name: str) -> Precision:
-        """The dtype of a loaded model's activations and the form of its weights; before, what is known of them."""
-        return self._precisions.get(name) or choose_precision(self._config, self._device)
-
-    def _choose_precision(self, name: str) -> Precision:
-        return choose_precision(self._config, self._device, stored_bytes(name))
-
-    def _demand(
-        self, name: str, shape: ModelConfig, attention: AttentionPattern = AttentionPattern.CAUSAL_CONTEXT
-    ) -> Demand:
-        precision = self._choose_precision(name)
-        return Demand(shape=shape, config=self._config, device=self._device, precision=precision, attention=attention)
-
-    def _checker(self, name: str) -> ShapeCheck:
-        """Looks once whether the model fits; the first load of a foreign format asks again after its conversion."""
-        is_checked = False
-
-        def check(shape: ModelConfig, contract: DiffusionConfig) -> None:
-            nonlocal is_checked
-            if not is_checked:
-                check_fits(name, self._demand(name, shape, contract.attention))
-            is_checked = True
-
-        return check
 
     def close(self) -> None:
         """Stop watching models that have been replaced."""
@@ -291,7 +147,7 @@ class ModelHost:
 
     def _replace(self, name: str, old: weakref.ref[LoadedModel], successor: Future[LoadedModel]) -> None:
         try:
-            model = self._build_translated(name)
+            model = self._builder.build(name)
             check_model(model)
         except UnmaskError as error:
             with self._lock:
@@ -313,39 +169,9 @@ class ModelHost:
         finally:
             self._on_change()
 
-    def _build(self, name: str) -> LoadedModel:
-        precision = self._precisions[name] = self._choose_precision(name)
-        checkpoint = load_checkpoint(
-            name,
-            dtype=precision.dtype,
-            device=self._device,
-            drafter=self._find_drafter(name),
-            tuning=self._find_tuning(name),
-            family=self._config.family if name == self._config.model else AUTO,
-            serve=True,
-            quantize=precision.weights,
-            check=self._checker(name),
-        )
-        if is_own_layout(locate(name)) and name not in registry():
-            # Such a folder is somebody's: a file of it that is written over would change, or end, what is mapped.
-            _copy_mapped(checkpoint.model)
-        return assemble(checkpoint, self._config)
-
-    def _build_translated(self, name: str) -> LoadedModel:
-        """As :meth:`_build`, with every failure as one of ours."""
-        try:
-            return self._build(name)
-        except UnmaskError:
-            raise
-        except (MemoryError, torch.OutOfMemoryError):
-            raise OutOfMemory(f"model {name} does not fit the memory: choose a smaller one") from None
-        except Exception as error:
-            logger.exception("loading %s failed", name)
-            raise EngineError(f"model {name} could not be loaded: {type(error).__name__}: {error}") from None
-
     def _load(self, name: str, future: Future[LoadedModel]) -> None:
         try:
-            model = self._build_translated(name)
+            model = self._builder.build(name)
             return_freed_memory()
             future.set_result(model)
             logger.info("model %s is loaded", name)

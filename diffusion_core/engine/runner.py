@@ -15,7 +15,7 @@ from diffusion_core.config import EngineConfig
 from diffusion_core.engine.counters import EngineCounters
 from diffusion_core.engine.engine import Engine
 from diffusion_core.engine.job import Job
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.requests import CompletionRequest, EditRequest, Health, PreviewFrame, Result, WarmRequest
 from diffusion_core.trace import TraceFrame
 

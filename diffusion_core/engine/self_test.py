@@ -10,7 +10,7 @@ from diffusion_core.errors import CheckpointError
 from diffusion_core.model.masks import causal
 
 if TYPE_CHECKING:
-    from diffusion_core.engine.models import LoadedModel
+    from diffusion_core.engine.loaded_model import LoadedModel
 
 _PROMPT = "def add(a, b):\n    return a + b\n\n\nprint(add(1, 2))\n"
 _NUM_ANSWERED = 8

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tokenizers.decoders import DecodeStream
 
 from diffusion_core.chat import ChatRequest
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.errors import InvalidRequest
 from diffusion_core.requests import CompletionRequest, EditRequest
 from diffusion_core.sampling.acceptance import count_agreeing

@@ -16,7 +16,7 @@ from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.checkpoints.store import stored_bytes
 from diffusion_core.config import DEFAULT_MODEL, EngineConfig
 from diffusion_core.engine.device import choose_precision
-from diffusion_core.engine.models import LoadedModel, assemble
+from diffusion_core.engine.loaded_model import LoadedModel, assemble
 from diffusion_core.eval.dataset import read_dataset
 from diffusion_core.eval.editing import EditingOptions, EditingTask, make_editing
 from diffusion_core.eval.infilling import InfillingOptions, InfillingTask, make_infilling

@@ -25,7 +25,7 @@ import torch
 
 from diffusion_core.checkpoints.export import reference_tensors
 from diffusion_core.checkpoints.families.recognise import find_family
-from diffusion_core.engine.models import build_captured
+from diffusion_core.engine.loaded_model import build_captured
 from diffusion_core.model.config import CommitForward, DiffusionConfig, DrafterKind, ModelConfig
 from diffusion_core.model.packed import can_pack
 from diffusion_core.model.transformer import Transformer

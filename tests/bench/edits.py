@@ -28,7 +28,7 @@ from bench.reference_model import load_reference_of
 
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.job import Job
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.eval.dataset import read_dataset
 from diffusion_core.eval.editing import EditingOptions, EditingTask, make_editing
 from diffusion_core.eval.sandbox import run_program

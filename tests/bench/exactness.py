@@ -26,7 +26,7 @@ from bench.reference_model import load_reference_of
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.config import DEFAULT_MODEL, EngineConfig
 from diffusion_core.engine.device import choose_precision
-from diffusion_core.engine.models import LoadedModel, assemble
+from diffusion_core.engine.loaded_model import LoadedModel, assemble
 from diffusion_core.requests import CompletionRequest, DecodingParams, Policy
 from diffusion_core.sampling.asking import run_alone
 from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask

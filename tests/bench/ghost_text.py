@@ -26,7 +26,7 @@ from bench.reference_model import load_reference
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.config import DEFAULT_MODEL, MIB, EngineConfig
 from diffusion_core.engine.device import choose_dtype, resident_bytes
-from diffusion_core.engine.models import assemble
+from diffusion_core.engine.loaded_model import assemble
 from diffusion_core.engine.runner import AsyncEngine
 from diffusion_core.requests import CompletionRequest
 

@@ -50,7 +50,7 @@ from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.checkpoints.packaged import find_packaged_drafter, find_packaged_tuning
 from diffusion_core.config import DEFAULT_MODEL, EngineConfig
 from diffusion_core.engine.device import choose_device, choose_dtype
-from diffusion_core.engine.models import LoadedModel, assemble
+from diffusion_core.engine.loaded_model import LoadedModel, assemble
 from diffusion_core.eval.bench.bandwidth import measure_bandwidth
 
 TINY_PREFIXES = [f"def f{i}(a, b):\n    " for i in range(4)]

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from bench.gpu_rounds import time_rounds
 
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.model.captured import ROW_BUCKETS
 from diffusion_core.model.layers import TransformerLayer
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.engine.prefix_cache import DRAFT_ROOM
 from diffusion_core.model.captured import ROW_BUCKETS, CapturedForward, choose_ops
 from diffusion_core.model.kv_cache import KVCache

@@ -12,7 +12,7 @@ from bench.gpu_rounds import wait, way
 
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.engine import Engine
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.engine.prefix_cache import DRAFT_ROOM
 from diffusion_core.requests import CompletionRequest, DecodingParams, Policy
 from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask

@@ -22,7 +22,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 import torch
 from bench.answers import Item, add_arguments, load, read_items
 
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.requests import DecodingParams, Policy
 from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
 from diffusion_core.sampling.cost_model import CostModel

@@ -16,7 +16,7 @@ from helpers.tiny_models import save_tiny_checkpoint
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.job import Job
-from diffusion_core.engine.models import LoadedModel, assemble
+from diffusion_core.engine.loaded_model import LoadedModel, assemble
 from diffusion_core.requests import CompletionRequest
 
 STOP = 270  # an id that no text has

@@ -9,7 +9,7 @@ import pytest
 from helpers.family_fixtures import load_fixture, read_golden
 
 from diffusion_core.checkpoints.load import Checkpoint
-from diffusion_core.engine.models import build_captured
+from diffusion_core.engine.loaded_model import build_captured
 from diffusion_core.model.captured import CapturedForward
 from diffusion_core.model.config import CommitForward
 from diffusion_core.requests import DecodingParams, Policy

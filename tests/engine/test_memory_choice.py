@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusion_core.config import DEFAULT_EDIT_MODEL, DEFAULT_MODEL, EngineConfig
-from diffusion_core.engine import models
+from diffusion_core.engine import model_builder, models
 from diffusion_core.engine.device import Precision
 from diffusion_core.engine.models import ModelHost
 from diffusion_core.model.quantization import Quantization
@@ -28,7 +28,7 @@ def test_edit_model_by_memory(
     # How much is free is the machine's affair; the rest is real.
     monkeypatch.setattr(models, "available_bytes", lambda config, device: int(free_gib * 1e9))
     monkeypatch.setattr(models, "is_downloaded", lambda name: True)
-    monkeypatch.setattr(models, "choose_precision", lambda config, device, stored=0: precision)
+    monkeypatch.setattr(model_builder, "choose_precision", lambda config, device, stored=0: precision)
     host = ModelHost(EngineConfig(), torch.device("cpu"), lambda: None)
     assert host.model_for("edit") == expected
     assert bool(host.notice_for("edit")) == (expected == DEFAULT_MODEL)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.engine import Engine
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.engine.prefix_cache import PrefixCache
 from diffusion_core.model.config import DrafterKind
 from diffusion_core.requests import CompletionRequest

@@ -16,7 +16,7 @@ from bench.reference_model import load_reference
 
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.config import DEFAULT_MODEL, EngineConfig
-from diffusion_core.engine.models import LoadedModel, assemble
+from diffusion_core.engine.loaded_model import LoadedModel, assemble
 from diffusion_core.engine.runner import AsyncEngine
 from diffusion_core.model.masks import causal
 from diffusion_core.requests import (

@@ -17,7 +17,7 @@ from diffusion_core.config import EngineConfig
 from diffusion_core.engine import memory
 from diffusion_core.engine.calibration import Calibration
 from diffusion_core.engine.engine import Engine
-from diffusion_core.engine.models import LoadedModel, assemble
+from diffusion_core.engine.loaded_model import LoadedModel, assemble
 from diffusion_core.engine.self_test import check_model
 from diffusion_core.errors import CheckpointError, OutOfMemory
 from diffusion_core.requests import CompletionRequest, Policy

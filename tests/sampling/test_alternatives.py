@@ -9,7 +9,7 @@ import torch
 from helpers.tiny_models import tiny_denoiser, tiny_tokenizer
 
 from diffusion_core.engine.alternatives import Alternatives
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.engine.prefix_cache import PrefixCache
 from diffusion_core.model.config import AttentionPattern, DrafterKind
 from diffusion_core.requests import DecodingParams, Policy, SamplingParams

@@ -18,7 +18,7 @@ from diffusion_core.eval.report import percentile
 from diffusion_core.sampling.sequence import DecodingSequence, SequenceCache
 
 if TYPE_CHECKING:
-    from diffusion_core.engine.models import LoadedModel
+    from diffusion_core.engine.loaded_model import LoadedModel
 
 
 @torch.inference_mode()

@@ -24,7 +24,7 @@ from bench.peers.peer import Peer, Unavailable
 from bench.peers.summary import Row, keep_whole_turns, order_of_turn, summarize
 
 from diffusion_core.config import DEFAULT_MODEL
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.errors import ConfigError, InvalidRequest, UnmaskError
 from diffusion_core.eval.bench.machine import describe_machine, describe_torch
 from diffusion_core.requests import DecodingParams, Policy

@@ -13,7 +13,7 @@ from bench.peers.peer import Answer, Unavailable
 from bench.reference_model import load_reference_of
 from transformers import DynamicCache, PreTrainedModel, Qwen2ForCausalLM, StoppingCriteria, StoppingCriteriaList
 
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 
 # transformers' documentation uses 3 and 10; longer drafts favour edits, where most is copied.
 LOOKUP_TOKENS = 10

@@ -12,7 +12,7 @@ from bench.peers.items import AnswerReader, Item
 from bench.peers.peer import Answer, Unavailable
 
 from diffusion_core.checkpoints.store import RECEIPT_FILE, locate, read_receipt
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 
 FOLDER = Path(__file__).parent
 INSTALL = "(cd tests/bench/peers && npm install --ignore-scripts)"

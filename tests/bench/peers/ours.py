@@ -24,7 +24,7 @@ from bench.peers.peer import Answer, Unavailable
 
 from diffusion_core.config import EngineConfig, from_environment
 from diffusion_core.engine.engine import Engine
-from diffusion_core.engine.models import LoadedModel
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.errors import CheckpointError, EngineError
 from diffusion_core.requests import DecodingParams, Policy
 
