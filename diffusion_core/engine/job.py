@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from diffusion_core.callers import OWNER, Caller
-from diffusion_core.chat import ChatRequest
 from diffusion_core.engine.alternatives import Alternatives
+from diffusion_core.engine.decodable import Decodable, draft_sources, encode, stop_rules
 from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.engine.prompt_tokens import EncodedPrompt
 from diffusion_core.engine.tracer import TraceCallback, Tracer
@@ -18,24 +18,12 @@ from diffusion_core.errors import DeadlineExceeded, RequestCancelled
 from diffusion_core.prompts.edits import drop_stray_fence
 from diffusion_core.requests import CompletionRequest, EditRequest, FinishReason, PreviewFrame, Result, Timings
 from diffusion_core.sampling.aligned_draft import AlignedDraft
-from diffusion_core.sampling.asked_stops import IndentRule, TextRule, TimeRule
 from diffusion_core.sampling.asking import Decoding, Want
 from diffusion_core.sampling.block_decoder import Answer, BlockDecoder, DecodingTask, Progress
 from diffusion_core.sampling.departures import DepartureRecorder
-from diffusion_core.sampling.drafts import DraftSource, LookupDraft
 from diffusion_core.sampling.policy import LOSSLESS, resolve_policy
 from diffusion_core.sampling.rounds import RoundShape
 from diffusion_core.sampling.sequence import DecodingSequence
-from diffusion_core.sampling.stop import (
-    BRACE_LANGUAGES,
-    INDENTED_LANGUAGES,
-    BraceScopeRule,
-    FenceRule,
-    LineRule,
-    ScopeRule,
-    StopRule,
-    SuffixRule,
-)
 
 FrameCallback = Callable[[PreviewFrame], None]
 
@@ -51,7 +39,7 @@ class Job:
 
     def __init__(
         self,
-        request: CompletionRequest | EditRequest | ChatRequest,
+        request: Decodable,
         *,
         is_warm_up: bool = False,
         on_frame: FrameCallback | None = None,
@@ -149,7 +137,10 @@ class Job:
         """Encode the prompt; :attr:`cache_bytes` is then what it may come to hold. The second time costs nothing."""
         if self._prompt is None:
             # A warm-up computes the prompt of the request to come: the same room for its answer, the same prompt.
-            self._prompt, self._max_tokens = self._encode(model, max_tokens), max_tokens
+            self._prompt, self._max_tokens = (
+                encode(self.request, model, max_tokens, is_opening=self.is_warm_up),
+                max_tokens,
+            )
             num_prompt = len(self._prompt.tokens) + len(self._prompt.suffix)
             self.cache_bytes = model.prefix_cache.bytes_for(num_prompt, max_tokens)
 
@@ -168,14 +159,14 @@ class Job:
             max_tokens=max_tokens,
             decoding=self.request.decoding,
             sampling=self.request.sampling,
-            stop_rules=self._stop_rules(model),
+            stop_rules=stop_rules(self.request, model),
             stop_token_ids=model.stop_token_ids,
             banned_token_ids=model.banned_token_ids,
             name=self.task,
             # Until costs are measured: on a CPU the many rows of slots behind every length mostly do not pay.
             round_shape=RoundShape.TWO_PASS if model.denoiser.model.device.type == "cpu" else RoundShape.ALL_LENGTHS,
         )
-        sources = self._draft_sources(model, prompt.tokens)
+        sources, self._original = draft_sources(self.request, model, prompt.tokens)
         is_lossless = resolve_policy(task.decoding.policy, model.denoiser) in LOSSLESS
         recorder = DepartureRecorder() if self.num_alternatives and is_lossless else None
         self._decoder = BlockDecoder(
@@ -216,48 +207,6 @@ class Job:
         assert self._sequence is not None
         while rows := (yield from self._sequence.prefill_piece()):
             yield Progress(rows, "", [])
-
-    def _encode(self, model: LoadedModel, max_tokens: int) -> EncodedPrompt:
-        if isinstance(self.request, EditRequest):
-            encode = model.encoder.encode_edit_opening if self.is_warm_up else model.encoder.encode_edit
-            return encode(self.request, max_tokens)
-        if isinstance(self.request, ChatRequest):
-            return model.encoder.encode_chat(self.request)
-        return model.encoder.encode_completion(self.request, max_tokens)
-
-    def _stop_rules(self, model: LoadedModel) -> tuple[StopRule, ...]:
-        request = self.request
-        if isinstance(request, EditRequest):
-            fence = model.encoder.format.fence
-            return (FenceRule(fence(request)),) if fence else ()
-        rules: list[StopRule] = [TextRule(request.stop)] if request.stop else []
-        if isinstance(request, ChatRequest):
-            return tuple(rules)
-        if request.line_ms:
-            rules.append(TimeRule(request.line_ms))
-        if request.single_line:
-            return (*rules, LineRule())
-        if request.min_indent:
-            rules.append(IndentRule(request.min_indent))
-        rules.append(SuffixRule(request.suffix, starts_line=request.prefix[-1:] in ("", "\n")))
-        if request.stop_at_scope and request.language in INDENTED_LANGUAGES:
-            rules.append(ScopeRule(request.prefix, request.suffix, has_clauses=request.language != "yaml"))
-        elif request.stop_at_scope and request.language in BRACE_LANGUAGES:
-            rules.append(BraceScopeRule(request.prefix))
-        return tuple(rules)
-
-    def _draft_sources(self, model: LoadedModel, prompt: list[int]) -> list[DraftSource]:
-        request, sources = self.request, list[DraftSource]()
-        if isinstance(request, EditRequest):
-            fence = model.encoder.format.fence
-            text = request.selection.rstrip("\n") + "\n" + (fence(request) if fence else "")
-            self._original = AlignedDraft(model.encoder.encode_text(text))
-            sources.append(self._original)
-        elif expected := request.prediction if isinstance(request, ChatRequest) else request.last_suggestion:
-            sources.append(AlignedDraft(model.encoder.encode_text(expected), "suggestion"))
-        if request.decoding.use_lookup:
-            sources.append(LookupDraft(prompt))
-        return sources
 
     def resume(self, outcome: Any = None) -> bool:
         """Go on to the next :attr:`want`, with the ``outcome`` of the last; True when the answer is complete."""
