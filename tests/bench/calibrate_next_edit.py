@@ -152,8 +152,8 @@ def main() -> None:
             for repo in arguments.repos
         }
         path = Path(confidence_module.__file__).with_name("calibration.json")
-        counts = {key: [one.num_seen, one.num_right] for key, one in tallies.items()}
-        path.write_text(json.dumps({"repositories": heads, "tallies": counts}, indent=1) + "\n")
+        numbers = {key: [entry.num_seen, entry.num_right] for key, entry in tallies.items()}
+        path.write_text(json.dumps({"repositories": heads, "tallies": numbers}, indent=1) + "\n")
         print(f"written: {path}")
 
 

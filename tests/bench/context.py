@@ -150,7 +150,7 @@ def measure(
             raise SystemExit(f"the tests do not pass in a copy of {repository}: {tests}")
         candidates = list(find_holes(root, sources))
         random.Random(seed).shuffle(candidates)
-        holes = []
+        holes: list[Hole] = []
         for hole in candidates:
             if len(holes) == limit:
                 break

@@ -46,15 +46,18 @@ def answer(model: LoadedModel, task: EditingTask, reference: Any) -> dict[str, A
     job.loading = Future()
     budget = min(2 * len(model.encoder.encode_text(request.selection)) + 256, EngineConfig().max_edit_tokens)
     started = time.perf_counter()
-    job.begin(model, budget, "")
-    while not job.advance():
-        pass
+    job.prepare(model, budget)
+    job.begin(model, "")
+    is_complete = job.resume()
+    while not is_complete:
+        assert job.want is not None
+        is_complete = job.resume(job.want.alone())
     sequence = job.sequence
     assert sequence is not None
     tokens, num_prompt = list(sequence.tokens), sequence.num_prompt
     job.finish()
     result = job.future.result()
-    row = {
+    row: dict[str, Any] = {
         "text": result.text, "reason": result.finish_reason, "nfe": result.num_forwards, "tokens": result.num_tokens,
         "prompt_tokens": num_prompt, "seconds": time.perf_counter() - started,
     }  # fmt: skip

@@ -53,7 +53,7 @@ def replayed(run: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
     """``run`` without the time that launching its kernels takes: captured, where the device can do that."""
     if device.type != "cuda":
         return run
-    aside = torch.cuda.Stream(device)
+    aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     with torch.cuda.stream(aside):
         for _ in range(2):
             run()

@@ -54,7 +54,8 @@ def round_weight(weight: torch.Tensor, bits: int, group: int) -> torch.Tensor:
     limit = 2 ** (bits - 1) - 1
     grouped = weight.view(len(weight), -1, group)
     scales = grouped.abs().amax(-1, keepdim=True) / limit + 1e-30
-    return ((grouped / scales).round() * scales).view_as(weight)
+    rounded: torch.Tensor = (grouped / scales).round() * scales
+    return rounded.view_as(weight)
 
 
 @torch.inference_mode()

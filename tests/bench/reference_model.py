@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.model.transformer import Transformer
@@ -31,12 +31,12 @@ def reference_tensors(model: Transformer) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def load_reference_of(name: str, dtype: torch.dtype) -> PreTrainedModel:
+def load_reference_of(name: str, dtype: torch.dtype) -> Qwen2ForCausalLM:
     """transformers' model with the weights of the checkpoint ``name``, mapped from the same file."""
     return load_reference(load_checkpoint(name, dtype=dtype, device=torch.device("cpu")).model)
 
 
-def load_reference(model: Transformer) -> PreTrainedModel:
+def load_reference(model: Transformer) -> Qwen2ForCausalLM:
     """A Qwen2ForCausalLM that shares the tensors of ``model`` (a Qwen2 shape): no second copy in memory."""
     c = model.config
     config = Qwen2Config(
@@ -51,4 +51,5 @@ def load_reference(model: Transformer) -> PreTrainedModel:
     reference.load_state_dict(reference_tensors(model), assign=True)
     # The rotary table is no parameter: made on the meta device it has to be made again.
     reference.model.rotary_emb = type(reference.model.rotary_emb)(config)
-    return reference.eval()
+    reference.train(False)
+    return reference

@@ -37,7 +37,7 @@ def cut(root: Path, names: Sequence[str], target: Path, piece_bytes: int) -> int
     target.mkdir(parents=True, exist_ok=True)
     number, free, out = -1, 0, None
     for path in files_below(root, names):
-        digest, parts = hashlib.sha256(), []
+        digest, parts = hashlib.sha256(), list[list[int]]()
         with path.open("rb") as file:
             while True:
                 if free == 0:

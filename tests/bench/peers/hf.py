@@ -11,7 +11,7 @@ import torch
 from bench.peers.items import AnswerReader, Item
 from bench.peers.peer import Answer, Unavailable
 from bench.reference_model import load_reference_of
-from transformers import DynamicCache, PreTrainedModel, Qwen2ForCausalLM, StoppingCriteria, StoppingCriteriaList
+from transformers import DynamicCache, Qwen2ForCausalLM, StoppingCriteria, StoppingCriteriaList
 
 from diffusion_core.engine.loaded_model import LoadedModel
 
@@ -27,9 +27,9 @@ class References:
 
     def __init__(self, model: str) -> None:
         self._name = model
-        self._models: dict[str, PreTrainedModel] = {}
+        self._models: dict[str, Qwen2ForCausalLM] = {}
 
-    def get(self, dtype: str) -> PreTrainedModel:
+    def get(self, dtype: str) -> Qwen2ForCausalLM:
         """The model in ``dtype`` (empty: bfloat16).
 
         Raises:
@@ -67,7 +67,7 @@ class TransformersPeer:
     Then ``prefill_s`` ends with the first tokens, which makes the rate of decoding look a little better than it is.
     """
 
-    def __init__(self, name: str, model: PreTrainedModel, base: LoadedModel, *, uses_lookup: bool) -> None:
+    def __init__(self, name: str, model: Qwen2ForCausalLM, base: LoadedModel, *, uses_lookup: bool) -> None:
         self.name, self._model, self._base, self._uses_lookup = name, model, base, uses_lookup
 
     def describe(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.loaded_model import LoadedModel
@@ -14,6 +15,8 @@ from diffusion_core.requests import CompletionRequest, EditRequest
 from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
 from diffusion_core.sampling.sequence import DecodingSequence, SequenceCache
 from diffusion_core.sampling.stop import FenceRule, LineRule, StopRule, SuffixRule
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def read_items(path: Path, model: LoadedModel, count: int, max_tokens: int) -> l
     return [make_item(task.task_id, task.make_request(), model, max_tokens) for task in tasks]
 
 
-def spread(values: tuple, count: int) -> list:
+def spread(values: tuple[T, ...], count: int) -> list[T]:
     """``count`` of the values at even distances, the first among them; all where ``count`` is 0 or too many."""
     if not count or count >= len(values):
         return list(values)
