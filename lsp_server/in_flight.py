@@ -62,7 +62,7 @@ class InFlight:
     def joinable(self, query: Query, num_wanted: int = 1) -> EngineRun | None:
         """The present run if its answer may still fit the query, and has as many texts as are wanted."""
         run = self._run
-        if run is None or run.task.done() or run.num_asked < num_wanted:
+        if run is None or run.task.done() or run.task.cancelling() or run.num_asked < num_wanted:
             return None
         if typed_since(run.query, query, MAX_JOIN_TYPED) is None:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -119,6 +120,7 @@ class Session:
         self.debounce = Debounce()
         self.shown: OrderedDict[str, Shown] = OrderedDict()
         self.stashed_settings: object = None
+        self._changing_engine = asyncio.Lock()
         self._report_problem = report_problem
         self._known_problems: set[Problem] = set()
 
@@ -158,22 +160,26 @@ class Session:
 
     async def connect(self) -> None:
         """Open the engine, or another one when its settings changed."""
-        config, problems = client_config(self.settings.engine)
-        for problem in problems:
-            self._report(problem)
-        if config == self.engine.config:
-            return
-        self.in_flight.cancel()
-        self.suggestions.clear()
-        await self.engine.restart(config)
+        # One after the other, and with the settings of the moment: to close a connection takes a while, and what
+        # changes meanwhile has the last word.
+        async with self._changing_engine:
+            config, problems = client_config(self.settings.engine)
+            for problem in problems:
+                self._report(problem)
+            if config == self.engine.config:
+                return
+            self.in_flight.cancel()
+            self.suggestions.clear()
+            await self.engine.restart(config)
 
     async def restart_engine(self) -> None:
         """Stop the local engine and start another one; open a new connection to a remote one."""
-        config, _ = client_config(self.settings.engine)
-        self.in_flight.cancel()
-        self.suggestions.clear()
-        await self.engine.stop_local()
-        await self.engine.restart(config)
+        async with self._changing_engine:
+            self.in_flight.cancel()
+            self.suggestions.clear()
+            await self.engine.stop_local()
+            config, _ = client_config(self.settings.engine)
+            await self.engine.restart(config)
 
     def toggle(self) -> bool:
         """Switch suggestions on or off until the settings change; the result is the new state."""

@@ -27,6 +27,14 @@ class Problem:
     message: str
 
 
+def concerns_us(raw: object) -> bool:
+    """Whether pushed settings hold any of ours. Some editors push all sections that they have to every server."""
+    if not isinstance(raw, Mapping):
+        return bool(raw)
+    own = {ROOT, *(camel_case(field.name) for field in fields(Settings))}
+    return not own.isdisjoint(raw)
+
+
 def read_settings(raw: object) -> tuple[Settings, tuple[Problem, ...]]:
     """Settings from what the editor sent (with or without an ``unmask`` key around it), and what was wrong with it."""
     if isinstance(raw, Mapping) and ROOT in raw:

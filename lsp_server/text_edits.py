@@ -51,11 +51,19 @@ def selected_text(snapshot: Snapshot, lines: Lines) -> str:
 
 
 def replacement_lines(snapshot: Snapshot, lines: Lines, text: str, line_end: str) -> list[str]:
-    r"""``text`` (with ``\n``) as document lines; the last one ends as the selection's last line does."""
+    r"""``text`` (with ``\n``) as document lines; the last one ends as the selection's last line does.
+
+    In a file of mixed ends a line that stays, or stands in another's place, ends as that one did.
+    """
     contents = text.removesuffix("\n").split("\n")
-    last = snapshot.lines[lines.end - 1]
-    terminator = last[len(snapshot.content(lines.end - 1)) :]
-    return [content + line_end for content in contents[:-1]] + [contents[-1] + terminator]
+    old = [snapshot.content(line) for line in range(lines.first, lines.end)]
+    old_ends = [snapshot.lines[lines.first + index][len(content) :] for index, content in enumerate(old)]
+    ends = [line_end] * (len(contents) - 1) + [old_ends[-1]]
+    if any(end not in ("", line_end) for end in old_ends):
+        for _, i1, i2, j1, j2 in SequenceMatcher(None, old, contents, autojunk=False).get_opcodes():
+            for i, j in zip(range(i1, i2), range(j1, min(j2, len(contents) - 1)), strict=False):
+                ends[j] = old_ends[i] or line_end
+    return [content + end for content, end in zip(contents, ends, strict=True)]
 
 
 def hunks_between(snapshot: Snapshot, lines: Lines, new: Sequence[str]) -> tuple[Hunk, ...]:

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from diffusion_core.requests import Snippet
 from lsp_server.context.declared import declared_files
 from lsp_server.context.diagnostics import SeenDiagnostics
-from lsp_server.context.ignore import IgnoreRules, path_of_uri
+from lsp_server.context.ignore import GITIGNORE, UNMASKIGNORE, IgnoreRules, path_of_uri
 from lsp_server.context.index import FileEntry, IndexLimits, WorkspaceIndex
 from lsp_server.context.recent_edits import RecentEdits
 from lsp_server.context.similar import SimilarPieces
@@ -122,7 +122,12 @@ class ContextCollector:
     def note_file(self, uri: str) -> None:
         """A file was saved, made or deleted."""
         path = path_of_uri(uri)
-        if path is not None and self._index is not None:
+        if path is None:
+            return
+        if path.name in (GITIGNORE, UNMASKIGNORE):
+            self._ignore.look_again()
+            self._kept.clear()
+        if self._index is not None:
             self._index.note_change(path)
 
     def snippets(self, snapshot: Snapshot, point: Point, *, may_choose: bool = True) -> tuple[Snippet, ...]:
@@ -173,14 +178,18 @@ class ContextCollector:
             imported=imports(tree),
             used=names_in(tree.lines, point.line - LINES_BEFORE, point.line + LINES_AFTER),
             index=self._index,
-            live=partial(self._live, {found.uri: found for found in self._snapshots()}),
+            live=partial(self._live, {path_of_uri(found.uri): found for found in self._snapshots()}),
         )
         for file in found:
+            # The index asked when it read the file; since then it may have been named in an ignore file, or deleted
+            # with its folder.
+            if self._ignore.is_ignored(file.path, self._roots) or not file.path.exists():
+                continue
             yield _block(DECLARED, str(file.path), self._relative(file.path), file.text)
 
-    def _live(self, opened: Mapping[str, Snapshot], entry: FileEntry) -> FileEntry:
-        """The entry of a file as it is in the editor."""
-        snapshot = opened.get(entry.path.as_uri())
+    def _live(self, opened: Mapping[Path | None, Snapshot], entry: FileEntry) -> FileEntry:
+        """The entry of a file as it is in the editor, which may write its URI in another way than we would."""
+        snapshot = opened.get(entry.path)
         tree = self._trees.of(snapshot) if snapshot is not None else None
         return FileEntry.of(entry.path, tree) if tree is not None else entry
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -45,9 +46,17 @@ class IgnoreRules:
         return self._names, self._globs
 
     def is_ignored_uri(self, uri: str, roots: Sequence[Path] = ()) -> bool:
-        """Whether a document is to be left alone. One without a path (never saved) is not."""
-        path = path_of_uri(uri)
+        """Whether a document is to be left alone. One without a path (never saved) is not.
+
+        A name counts under any scheme: an editor opens a file that is still to be made as ``untitled:/project/.env``,
+        a cell as ``vscode-notebook-cell:/project/private.ipynb#...``, an older state as ``git:/project/.env``.
+        """
+        path = path_of_uri(uri) or _named_path(uri)
         return path is not None and self.is_ignored(path, roots)
+
+    def look_again(self) -> None:
+        """Read the files of rules anew at the next question: one of them was written."""
+        self._folders.clear()
 
     def is_ignored(self, path: Path, roots: Sequence[Path] = (), *, is_folder: bool = False) -> bool:
         """Whether a file (or a folder with all that is in it) is to be left alone; ``roots`` are the workspace's."""
@@ -108,8 +117,20 @@ def path_of_uri(uri: str) -> Path | None:
     scheme = uri.partition(":")[0]
     if scheme in {"untitled", "git", "output"} or "/" not in uri:
         return None
-    text = to_fs_path(uri)
+    try:
+        text = to_fs_path(uri)
+    except ValueError:  # half an IPv6 address, for one
+        return None
     return Path(text) if text else None
+
+
+def _named_path(uri: str) -> Path | None:
+    """The path in a URI that is no file's."""
+    try:
+        text = unquote(urlsplit(uri).path)
+    except ValueError:
+        return None
+    return Path(text) if text.startswith("/") else None
 
 
 def _root_of(path: Path, roots: Sequence[Path]) -> Path:

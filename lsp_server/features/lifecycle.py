@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import Any
 
 from lsprotocol import types
@@ -17,7 +18,7 @@ from lsp_server.positions import Encoding
 from lsp_server.server import UnmaskServer
 from lsp_server.session import ClientFacts, Session
 from lsp_server.settings import ROOT
-from lsp_server.settings_reader import Problem
+from lsp_server.settings_reader import Problem, concerns_us
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +53,7 @@ def initialize(ls: UnmaskServer, params: types.InitializeParams) -> None:
         connect=ls.connect_engine,
     )
     ls.open_session(session, Completer(session), Editor(session, notify, _applier(ls)))
-    session.workspace_roots = lambda: [
-        path for folder in ls.workspace.folders.values() if (path := path_of_uri(folder.uri)) is not None
-    ]
+    session.workspace_roots = lambda: _workspace_roots(ls)
     inline_completion.register(ls)
     code_actions.register(ls)
     if not facts.has_inline_completion:
@@ -62,10 +61,22 @@ def initialize(ls: UnmaskServer, params: types.InitializeParams) -> None:
     session.stash_settings(params.initialization_options)
 
 
+def _workspace_roots(ls: UnmaskServer) -> list[Path]:
+    """The workspace's folders; what older clients give is one root."""
+    folders = [path for folder in ls.workspace.folders.values() if (path := path_of_uri(folder.uri)) is not None]
+    root = ls.workspace.root_path
+    return folders or ([Path(root)] if root else [])
+
+
 async def initialized(ls: UnmaskServer, _: types.InitializedParams) -> None:
     """Read the settings and start the engine; nothing was sent before the answer to ``initialize``."""
     session = ls.session
     session.configure(session.stashed_settings)
+    is_to_be_asked = session.facts.has_configuration
+    if is_to_be_asked and not session.stashed_settings:
+        # The engine's address may be among them: no local engine is started before that is known.
+        await _pull(ls)
+        is_to_be_asked = False
     await session.connect()
     if session.facts.has_configuration_registration:
         registration = types.Registration(
@@ -75,13 +86,13 @@ async def initialized(ls: UnmaskServer, _: types.InitializedParams) -> None:
         )
         await _quietly(ls.client_register_capability_async(types.RegistrationParams([registration])))
     await watched_files.register_with_editor(ls)
-    if session.facts.has_configuration:
+    if is_to_be_asked:
         await _pull(ls)
 
 
 async def did_change_configuration(ls: UnmaskServer, params: types.DidChangeConfigurationParams) -> None:
     """New settings: pushed, or to be fetched."""
-    if params.settings:
+    if concerns_us(as_plain(params.settings)):
         await _use(ls, params.settings)
     elif ls.session.facts.has_configuration:
         await _pull(ls)

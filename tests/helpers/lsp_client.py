@@ -195,6 +195,7 @@ class EditorClient:
         configuration: bool = False,
         progress: bool = False,
         folders: Sequence[Path] = (),
+        root: Path | None = None,
         file_watching: bool = False,
         notebooks: bool = False,
         edit_prompt: bool = False,
@@ -226,7 +227,8 @@ class EditorClient:
             capabilities["notebookDocument"] = {"synchronization": {"dynamicRegistration": True}}
         if edit_prompt:
             capabilities["experimental"] = {"unmask": {"editPrompt": True}}
-        params: dict[str, Any] = {"processId": os.getpid(), "rootUri": None, "capabilities": capabilities}
+        params: dict[str, Any] = {"processId": os.getpid(), "capabilities": capabilities}
+        params["rootUri"] = root.as_uri() if root else None
         if folders:
             params["workspaceFolders"] = [{"uri": folder.as_uri(), "name": folder.name} for folder in folders]
         answer = await self.request("initialize", {**params, "initializationOptions": options})

@@ -1,5 +1,6 @@
 """What is shown of other files: the index, what imports mean, likeness, edits, and the order of it all."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -311,6 +312,23 @@ def test_everything_is_off_by_default_and_then_costs_nothing(tmp_path):
     collector.configure(ContextSettings(), [tmp_path], IgnoreRules())
     assert not collector.is_on and collector.index is None
     assert collector.snippets(snapshot("x = 1\n"), Point(0, 0)) == ()
+
+
+def test_a_declaring_file_that_is_ignored_since_or_gone_is_not_shown(tmp_path):
+    write(tmp_path, {".git/HEAD": "", "vault.py": 'API_KEY = "a-secret"\n', "pkg/other.py": "LIMIT = 3\n"})
+    collector = ContextCollector(Trees(), list)
+    collector.configure(ContextSettings(declarations=True), [tmp_path], IgnoreRules())
+    assert collector.index is not None and collector.index.is_complete.wait(20)
+    main = tmp_path / "main.py"
+    here = snapshot("from vault import API_KEY\nfrom pkg.other import LIMIT\nx = API_KEY, LIMIT\n", uri=main.as_uri())
+    assert {snippet.path for snippet in collector.snippets(here, Point(2, 0))} == {"vault.py", "pkg/other.py"}
+    write(tmp_path, {".unmaskignore": "vault.py\n"})
+    collector.note_file((tmp_path / ".unmaskignore").as_uri())
+    assert {snippet.path for snippet in collector.snippets(here, Point(2, 0))} == {"pkg/other.py"}
+    shutil.rmtree(tmp_path / "pkg")
+    collector.note_file((tmp_path / ".unmaskignore").as_uri())
+    assert collector.snippets(here, Point(2, 0)) == ()
+    collector.close()
 
 
 def test_snippets_stand_still_while_the_cursor_stays_in_its_region(tmp_path):

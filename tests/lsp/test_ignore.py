@@ -87,6 +87,32 @@ def test_documents_without_a_path_are_not_ignored():
     assert IgnoreRules(globs=SECRETS).is_ignored_uri("file:///project/%2Eenv")
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "untitled:/project/.env",  # VS Code: a file that is still to be made
+        "untitled:/project/%2Eenv",
+        "git:/project/.env?%7B%22ref%22%3A%22HEAD%22%7D",
+        "vscode-vfs://github/owner/project/.env",
+        "vscode-notebook-cell:/project/.env#W0sZmlsZQ",
+    ],
+)
+def test_a_name_counts_under_any_scheme(uri):
+    assert IgnoreRules(globs=SECRETS).is_ignored_uri(uri)
+    assert not IgnoreRules(globs=SECRETS).is_ignored_uri(uri.replace(".env", "main.py").replace("%2Eenv", "main.py"))
+    assert not IgnoreRules(globs=SECRETS).is_ignored_uri("foo://[bar/.env")
+
+
+async def test_a_root_without_workspace_folders_has_its_rules(engine, connect, tmp_path):
+    write(tmp_path, {".unmaskignore": "sub/private.py\n", "sub/private.py": ""})
+    async with connect(root=tmp_path) as editor:
+        uri = (tmp_path / "sub/private.py").as_uri()
+        editor.open("x = ", uri=uri)
+        assert await editor.inline(0, 4, uri=uri, invoked=True) == []
+        assert (await editor.execute("unmask.status"))["reasons"] == {"ignored": 1}
+        assert engine.asked == []
+
+
 async def test_an_ignored_file_gets_no_suggestion_and_the_status_says_so(engine, connect, tmp_path):
     write(tmp_path, {".git/HEAD": "", ".gitignore": "generated.py\n"})
     engine.completions = {"x = ": "1"}

@@ -132,3 +132,12 @@ async def test_the_process_ends_with_1_without_a_shutdown(first):
         else:
             editor.notify("exit")
         assert await asyncio.wait_for(editor.process.wait(), 5) == 1
+
+
+async def test_an_editor_that_is_asked_for_settings_has_its_engine_and_no_local_one_before(engine):
+    async with open_editor() as editor:
+        editor.configuration = {"engine": {"url": engine.url, "token": "a-token-of-the-tests"}}
+        await editor.initialize(configuration=True)
+        await editor.wait_for_status("ready")
+        messages = [status["message"] for status in editor.of_method("$/unmask/status")]
+        assert not any("local" in message for message in messages), messages

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsp_server.settings import EngineSettings, Settings
-from lsp_server.settings_reader import client_config, read_settings
+from lsp_server.settings_reader import client_config, concerns_us, read_settings
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -79,6 +79,21 @@ def test_the_engine_is_configured_by_settings_before_environment(monkeypatch):
     monkeypatch.setenv("UNMASK_CLIENT_URLL", "http://typo")
     config, (problem,) = client_config(EngineSettings())
     assert "UNMASK_CLIENT_URLL" in problem.message and config.url == ""
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ({"unmask": {}}, True),
+        ({"engine": {"url": "http://engine:1"}}, True),
+        ({"logLevel": "debug", "gopls": {}}, True),
+        ({"gopls": {"staticcheck": True}, "pylsp": {}}, False),
+        ({}, False),
+        (None, False),
+    ],
+)
+def test_what_is_pushed_to_every_server_concerns_us_only_with_a_section_of_ours(raw, expected):
+    assert concerns_us(raw) is expected
 
 
 def test_other_sections_beside_ours_do_not_hide_it():

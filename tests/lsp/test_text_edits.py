@@ -56,6 +56,14 @@ def test_unchanged_lines_are_left_alone():
     assert [(edit.range.start.line, edit.new_text) for edit in edits] == [(1, "B\n"), (3, "D\n")]
 
 
+def test_mixed_line_ends_stay_where_the_lines_stay():
+    document = snapshot("a\r\nb\nc\nd\r\ne\n")
+    lines = Lines(0, 5)
+    new = replacement_lines(document, lines, "a\nB\nc\nnew\nd\ne\n", "\r\n")
+    edits = text_edits(document, hunks_between(document, lines, new))
+    assert [(edit.range.start.line, edit.new_text) for edit in edits] == [(1, "B\n"), (3, "new\r\n")]
+
+
 def test_the_last_line_keeps_its_lack_of_a_terminator():
     document = snapshot("a\r\nb")
     assert selected_text(document, Lines(0, 2)) == "a\nb"
