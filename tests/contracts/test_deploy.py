@@ -16,7 +16,7 @@ import yaml
 
 import diffusion_core
 from diffusion_core.cli.serve import merge_config, read_config_file
-from diffusion_core.config import EngineConfig, ServerConfig
+from diffusion_core.config import EngineConfig, ServerConfig, from_environment
 
 DEPLOY = Path(diffusion_core.__file__).parent / "deploy"
 ROOT = DEPLOY.parents[1]
@@ -78,6 +78,28 @@ def test_the_compose_file_is_valid() -> None:
     asked.add(found["secrets"]["metrics_token"]["environment"])
     given = set(re.findall(r"^(\w+)=", (DEPLOY / "docker" / "example.env").read_text(), re.MULTILINE))
     assert asked == given
+
+
+def test_a_read_only_service_has_secrets_from_files_only() -> None:
+    """Compose mounts a file, but copies what comes from a variable into the container: it refuses where it cannot."""
+    found = compose()
+    read_only = {name: each for name, each in found["services"].items() if each.get("read_only")}
+    assert read_only
+    for name, service in read_only.items():
+        for secret in service.get("secrets", []):
+            source = secret if isinstance(secret, str) else secret["source"]
+            assert "file" in found["secrets"][source], f"{name}: {source}"
+
+
+def test_the_engine_of_the_compose_file_starts_with_nothing_but_secrets_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in compose()["services"]["engine"]["environment"].items():
+        # Those with a default stay empty, those without one are asked for.
+        monkeypatch.setenv(name, re.sub(r"\$\{\w+:-\}", "", re.sub(r"\$\{\w+:\?[^}]*\}", "chosen" * 6, text)))
+    config = from_environment(ServerConfig, "server")
+    assert (config.users, config.metrics_token, config.metrics_token_file) == ("database", "chosen" * 6, "")
+    assert config.trusted_proxies == config.allowed_hosts == ()
+    monkeypatch.setenv("UNMASK_SERVER_TRUSTED_PROXIES", "172.16.0.0/12,10.0.0.7")
+    assert from_environment(ServerConfig, "server").trusted_proxies == ("172.16.0.0/12", "10.0.0.7")
 
 
 def sources(service: dict[str, Any]) -> list[str]:
