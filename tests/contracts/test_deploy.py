@@ -154,6 +154,18 @@ def test_manifests_agree_with_the_server(tmp_path: Path) -> None:
     assert mounts == {volume["name"] for volume in pod["volumes"]}
 
 
+def test_replicas_on_ray_can_write_where_models_are() -> None:
+    """The first load of a GGUF file leaves a lock and what it was converted to in the cache folder."""
+    service = yaml.safe_load((DEPLOY / "kubernetes" / "ray-service.yaml").read_text())
+    cluster = service["spec"]["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        assert pod["securityContext"]["fsGroup"]
+        (volume,) = (each for each in pod["volumes"] if each["name"] == "models")
+        mounts = [mount for each in pod["containers"] for mount in each["volumeMounts"] if mount["name"] == "models"]
+        assert mounts and not any(each.get("readOnly") for each in (volume["persistentVolumeClaim"], *mounts))
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_the_systemd_unit_is_valid_and_hardened(tmp_path: Path) -> None:
     unit = (DEPLOY / "systemd" / "unmask.service").read_text()
