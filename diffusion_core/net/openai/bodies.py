@@ -45,6 +45,7 @@ Off = Annotated[Literal[False], BeforeValidator(_no_number)]
 Nought = Annotated[Literal[0], BeforeValidator(_no_truth)]
 One = Annotated[Literal[1], BeforeValidator(_no_truth)]
 Tokens = Annotated[int, Field(ge=0, le=MAX_TOKENS_LIMIT), WHOLE]
+SomeTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS_LIMIT), WHOLE]
 Seed = Annotated[int, Field(ge=-_INT64, lt=_INT64), WHOLE]
 Temperature = Annotated[float, Field(ge=0, le=5)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -183,8 +184,9 @@ class ChatBody(Sampled):
     }  # fmt: skip
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
-    max_tokens: Tokens | None = None
-    max_completion_tokens: Tokens | None = None
+    # A conversation cannot be computed without an answer, so 0 would have to mean something else than elsewhere.
+    max_tokens: SomeTokens | None = None
+    max_completion_tokens: SomeTokens | None = None
     prediction: Prediction | None = None
     logprobs: Off | None = None
     top_logprobs: Nought | None = None
