@@ -257,6 +257,8 @@ def test_a_field_with_any_other_content_is_read_or_refused(message: Any, data: s
         ({"prefix": "a", "snippets": SECRET}, "complete.snippets: list expected, text given"),
         ({"prefix": "a", "snippets": {}}, "complete.snippets: list expected, map given"),
         ({"prefix": "a", "snippets": [{"path": "b", "text": 3}]}, "complete.snippets[0].text: text expected"),
+        ({"prefix": "a", "snippets": [{"path": 1}] * 4000}, "complete.snippets: 4000 items given, 64 allowed"),
+        ({"prefix": "a", "stop": [SECRET] * 65}, "complete.stop: 65 items given, 64 allowed"),
         ({"prefix": "a", "decoding": {"policy": SECRET}}, "complete.decoding.policy: one of auto"),
         ({"prefix": "a", "decoding": []}, "complete.decoding: map expected, list given"),
         ({"prefix": "a", "sampling": {"temperature": "1"}}, "complete.sampling.temperature: number expected"),
