@@ -51,7 +51,9 @@ class HttpEngineClient:
         proxy: str = "",
         connect_timeout_s: float = 5.0,
         request_timeout_s: float = 300.0,
+        health_timeout_s: float | None = None,
     ) -> None:
+        """``health_timeout_s``: how long :meth:`health` may take; None: as long as a server needs that is well."""
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or not _has_valid_port(parts):
             raise ConfigError("client.url must look like https://host:port")
@@ -63,6 +65,9 @@ class HttpEngineClient:
         self._proxy = proxy
         self._connect_timeout_s = connect_timeout_s
         self._request_timeout_s = request_timeout_s
+        if health_timeout_s is None:
+            health_timeout_s = min(request_timeout_s, _HEALTH_TIMEOUT_S)
+        self._health_timeout_s = health_timeout_s
         self._is_loopback = is_loopback(parts.hostname)
         self._http: httpx.AsyncClient | None = None
         self._num_active = 0
@@ -147,7 +152,7 @@ class HttpEngineClient:
         if message is not None:
             content = encode(message)
             headers["content-type"] = CONTENT_TYPE
-        timeout_s = self._request_timeout_s if message else min(self._request_timeout_s, _HEALTH_TIMEOUT_S)
+        timeout_s = self._request_timeout_s if message else self._health_timeout_s
         timeout = httpx.Timeout(timeout_s, connect=self._connect_timeout_s)
         request = self._open().stream(method, f"/v1/{path}", content=content, headers=headers, timeout=timeout)
         self._num_active += 1

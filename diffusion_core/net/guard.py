@@ -8,13 +8,16 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from diffusion_core.accounts.quotas import Kind, Quotas
-from diffusion_core.errors import UnmaskError
+from diffusion_core.callers import Caller
+from diffusion_core.callers import Scope as Permission
+from diffusion_core.errors import Forbidden, UnmaskError
 from diffusion_core.net.auth import Authenticator
 from diffusion_core.net.exchange import CALLER_KEY
 from diffusion_core.net.origins import OriginCheck
 from diffusion_core.net.pages import PAGE_PATHS
 from diffusion_core.net.refusals import refuse
 
+_METRICS_PATH = "/metrics"
 _OPEN_PATHS = frozenset({"/livez", "/readyz", *PAGE_PATHS})
 
 
@@ -44,6 +47,7 @@ class Guard:
                 if scope["path"] not in _OPEN_PATHS:
                     caller = await self._authenticator.identify(_authorization(scope))
                     scope[CALLER_KEY] = caller
+                    _check_path(caller, scope["path"])
                     # The place is free again when the request has ended, also because its client left.
                     held.enter_context(self._quotas.admit(caller, _kind_of(scope)))
             except UnmaskError as error:
@@ -56,6 +60,16 @@ def _authorization(scope: Scope) -> str:
     """The header that names the caller. Of two, one may be what a proxy checked and the other what it did not."""
     given = Headers(scope=scope).getlist("authorization")
     return given[0] if len(given) == 1 else ""
+
+
+def _check_path(caller: Caller, path: str) -> None:
+    """Keep a monitoring system to the metrics: routes that want no scope would be open to it as well.
+
+    Raises:
+        Forbidden: it asks for something else.
+    """
+    if caller.scopes == {Permission.METRICS} and path != _METRICS_PATH:
+        raise Forbidden(f"this token opens {_METRICS_PATH} and nothing else: ask for one with another scope")
 
 
 def _kind_of(scope: Scope) -> Kind:

@@ -115,10 +115,17 @@ def structure_json(body: bytes, expected: type[M]) -> M:
         InvalidRequest: no JSON, no Unicode, or a field is missing, unknown, of the wrong type or out of its limits.
     """
     try:
-        payload = json.loads(body)
-        msgpack.packb(payload)  # what it cannot hold (half a surrogate pair, a number of 65 bits) no message can
+        # What it cannot hold (half a surrogate pair, a number of 65 bits) no message can.
+        packed = msgpack.packb(json.loads(body))
     except (ValueError, OverflowError, RecursionError):
         raise InvalidRequest("the body is not valid JSON in UTF-8") from None
+    try:
+        # Looked at item by item, a list of half a million wrong ones would stop the server for seconds.
+        payload = msgpack.unpackb(packed, max_array_len=_MAX_LIST, max_map_len=_MAX_MAP)
+    except ValueError:
+        raise InvalidRequest(
+            f"the body holds a list of more than {_MAX_LIST} items or an object of more than {_MAX_MAP} fields"
+        ) from None
     return _structure(payload, expected, _TAG_OF[expected])
 
 

@@ -100,13 +100,13 @@ class RayCalls:
             raise _as_error(answer)
         return cast("object", answer)
 
-    async def _healths(self) -> AsyncGenerator[Health, None]:
-        """The state of each replica, one after the other."""
+    async def _healths(self, *, waits: bool = False) -> AsyncGenerator[Health, None]:
+        """The state of each replica, one after the other; with ``waits`` also of those that are full, when they can."""
         from diffusion_core.net.ray_router import numbered_key
 
         seen: set[str] = set()
         for number in itertools.count():
-            response = self._handle.health.remote(key=numbered_key(number))
+            response = self._handle.health.remote(key=numbered_key(number, is_exact=waits))
             replica, health = cast("tuple[str, Health | WireError]", await self._ask(response))
             if replica in seen:
                 return
@@ -153,9 +153,10 @@ class RayEngine(RayCalls):
         """
         from diffusion_core.net.ray_router import numbered_key
 
-        num_replicas = len([health async for health in self._healths()])
+        # None may be left out because it is full: it would go on with the old one.
+        num_replicas = len([health async for health in self._healths(waits=True)])
         for number in range(num_replicas):
-            await self._ask(self._handle.reload.remote(name, key=numbered_key(number)))
+            await self._ask(self._handle.reload.remote(name, key=numbered_key(number, is_exact=True)))
 
     def on_behalf_of(self, caller: Caller) -> RayCalls:
         """The same engine for requests of ``caller``."""

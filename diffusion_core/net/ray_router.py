@@ -8,11 +8,15 @@ from diffusion_core.net.affinity import rank
 
 KEY = "key"  # the keyword argument of a replica's methods that this looks at
 _NUMBER_MARK = "#"
+_EXACT_MARK = "!"
 
 
-def numbered_key(number: int) -> str:
-    """The key of the replica with this number. Counted round and round, in an order that lasts while they do."""
-    return f"{_NUMBER_MARK}{number}"
+def numbered_key(number: int, *, is_exact: bool = False) -> str:
+    """The key of the replica with this number. Counted round and round, in an order that lasts while they do.
+
+    ``is_exact``: where it is full, the request waits for room there instead of going to the next one.
+    """
+    return f"{_NUMBER_MARK}{number}{_EXACT_MARK if is_exact else ''}"
 
 
 class AffinityRouter(RequestRouter):
@@ -28,6 +32,7 @@ class AffinityRouter(RequestRouter):
         by_name = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
         if key.startswith(_NUMBER_MARK):
             names = sorted(by_name)
-            first = int(key.removeprefix(_NUMBER_MARK)) % len(names)
-            return [[by_name[name]] for name in names[first:] + names[:first]]
+            first = int(key.strip(_NUMBER_MARK + _EXACT_MARK)) % len(names)
+            order = names[first:] + names[:first]
+            return [[by_name[name]] for name in (order[:1] if key.endswith(_EXACT_MARK) else order)]
         return [[by_name[name]] for name in rank(key, by_name)]

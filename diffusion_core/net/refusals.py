@@ -10,6 +10,8 @@ from diffusion_core.net.openai.json_exchange import JsonExchange
 from diffusion_core.net.openai.paths import is_json_path
 from diffusion_core.net.watching import WATCH_PATHS, JsonLines
 
+_LINE_PATHS = WATCH_PATHS | {"/v1/load", "/metrics"}  # as their handlers answer
+
 
 async def refuse(scope: Scope, receive: Receive, send: Send, error: UnmaskError) -> None:
     """Answer with ``error``."""
@@ -19,4 +21,4 @@ async def refuse(scope: Scope, receive: Receive, send: Send, error: UnmaskError)
 def _kind(path: str) -> type[Exchange]:
     if is_json_path(path):
         return JsonExchange
-    return JsonLines if path in WATCH_PATHS else Exchange
+    return JsonLines if path in _LINE_PATHS else Exchange

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 
 from diffusion_core.config import ServerConfig
+from diffusion_core.errors import UnmaskError
 from diffusion_core.net.certificates import Certificate
 from diffusion_core.net.model_reloads import ModelReloads
 from diffusion_core.net.watch_files import look, watch
@@ -13,6 +15,8 @@ from diffusion_core.net.watch_files import look, watch
 _POLL_S = 2.0
 # Certificate and key are written one after the other.
 _SETTLE_S = 2.0
+
+logger = logging.getLogger(__name__)
 
 
 class Reloads:
@@ -45,7 +49,11 @@ class Reloads:
             await self._requested.wait()
             self._requested.clear()
             await self._reload_certificate()
-            await self._models.reload_all()
+            try:
+                await self._models.reload_all()
+            except UnmaskError as error:
+                # One that ended this task would end the others, and the certificate would expire unnoticed.
+                logger.warning("models were not reloaded: %s", error)
 
     async def _reload_certificate(self) -> None:
         if self._certificate is not None:

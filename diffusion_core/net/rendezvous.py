@@ -119,6 +119,7 @@ class Rendezvous:
             state.token,
             connect_timeout_s=self._config.connect_timeout_s,
             request_timeout_s=self._config.request_timeout_s,
+            health_timeout_s=_HUNG_AFTER_S,
         )
         try:
             async with asyncio.timeout(timeout_s):

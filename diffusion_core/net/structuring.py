@@ -20,6 +20,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from cattrs.preconf.msgpack import MsgpackConverter, make_converter
 
 from diffusion_core.errors import InvalidRequest
+from diffusion_core.requests import MAX_SNIPPETS, MAX_STOPS
 
 # Names and labels are short on purpose: they reach log lines and status bars. Texts are bounded by the message size.
 MAX_CHARACTERS: Mapping[str, int] = MappingProxyType(
@@ -38,6 +39,8 @@ MAX_CHARACTERS: Mapping[str, int] = MappingProxyType(
         "round_shape": 64,
     }
 )
+# Told before any item is looked at: a problem for each of thousands would stop the server for a while.
+MAX_ITEMS: Mapping[str, int] = MappingProxyType({"snippets": MAX_SNIPPETS, "stop": MAX_STOPS})
 # A request id is chosen by the client and written to the server's log: no line breaks, no escapes, no code.
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
@@ -124,6 +127,17 @@ def _make_tuple_hook(cls: Any, converter: Converter) -> Callable[[Any, Any], Any
     return structure
 
 
+def _make_short_tuple_hook(limit: int, cls: Any, converter: Converter) -> Callable[[Any, Any], Any]:
+    structure_items = _make_tuple_hook(cls, converter)
+
+    def structure(value: Any, target: Any) -> Any:
+        if isinstance(value, list) and len(value) > limit:
+            raise _WrongValue(f"{len(value)} items given, {limit} allowed")
+        return structure_items(value, target)
+
+    return structure
+
+
 def _make_class_hook(cls: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     types = get_type_hints(cls)
     limits = {
@@ -131,6 +145,8 @@ def _make_class_hook(cls: Any, converter: Converter) -> Callable[[Any, Any], Any
         for name, limit in MAX_CHARACTERS.items()
         if types.get(name) is str
     }
+    for name in MAX_ITEMS.keys() & types.keys():
+        limits[name] = override(struct_hook=_make_short_tuple_hook(MAX_ITEMS[name], types[name], converter))
     if "id" in types:
         limits["id"] = override(struct_hook=_request_id)
     # cattrs declares the overrides as Any-typed keyword arguments of the same function.

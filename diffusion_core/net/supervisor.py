@@ -11,6 +11,7 @@ from diffusion_core.net.backoff import Backoff
 from diffusion_core.net.client import was_never_sent
 from diffusion_core.net.rendezvous import Found, Rendezvous
 from diffusion_core.net.state_files import StateFiles
+from diffusion_core.requests import Health
 
 # Up to this long a request waits for the next attempt at a start; beyond, it is told why and when.
 _MAX_WAIT_S = 2.0
@@ -184,7 +185,7 @@ class Supervisor:
             while health.status == "loading":
                 await asyncio.sleep(poll_s)
                 poll_s = min(poll_s * 1.5, _MAX_POLL_S)
-                health = await found.client.health()
+                health = await self._ask_again(found, health)
             if health.status == "failed":
                 raise EngineError("; ".join(health.notices) or "the engine could not load its model")
         except UnmaskError as error:
@@ -192,6 +193,16 @@ class Supervisor:
         else:
             self._backoff.note_healthy()
             self._tell("ready", "")
+
+    async def _ask_again(self, found: Found, last: Health) -> Health:
+        """How the engine is; the ``last`` known if it lives and is silent, as while it reads gigabytes from a disk."""
+        try:
+            return await found.client.health()
+        except Unreachable:
+            # Not for ever: who waits has a time limit, and the next client to come stops one that hangs.
+            if not await self._rendezvous.is_alive(found.state):
+                raise
+            return last
 
     async def _fail_loading(self, found: Found, error: UnmaskError) -> None:
         reason = await self._read_last_words(found) or error

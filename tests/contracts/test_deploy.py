@@ -16,7 +16,7 @@ import yaml
 
 import diffusion_core
 from diffusion_core.cli.serve import merge_config, read_config_file
-from diffusion_core.config import EngineConfig, ServerConfig
+from diffusion_core.config import EngineConfig, ServerConfig, from_environment
 
 DEPLOY = Path(diffusion_core.__file__).parent / "deploy"
 ROOT = DEPLOY.parents[1]
@@ -80,6 +80,28 @@ def test_the_compose_file_is_valid() -> None:
     assert asked == given
 
 
+def test_a_read_only_service_has_secrets_from_files_only() -> None:
+    """Compose mounts a file, but copies what comes from a variable into the container: it refuses where it cannot."""
+    found = compose()
+    read_only = {name: each for name, each in found["services"].items() if each.get("read_only")}
+    assert read_only
+    for name, service in read_only.items():
+        for secret in service.get("secrets", []):
+            source = secret if isinstance(secret, str) else secret["source"]
+            assert "file" in found["secrets"][source], f"{name}: {source}"
+
+
+def test_the_engine_of_the_compose_file_starts_with_nothing_but_secrets_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in compose()["services"]["engine"]["environment"].items():
+        # Those with a default stay empty, those without one are asked for.
+        monkeypatch.setenv(name, re.sub(r"\$\{\w+:-\}", "", re.sub(r"\$\{\w+:\?[^}]*\}", "chosen" * 6, text)))
+    config = from_environment(ServerConfig, "server")
+    assert (config.users, config.metrics_token, config.metrics_token_file) == ("database", "chosen" * 6, "")
+    assert config.trusted_proxies == config.allowed_hosts == ()
+    monkeypatch.setenv("UNMASK_SERVER_TRUSTED_PROXIES", "172.16.0.0/12,10.0.0.7")
+    assert from_environment(ServerConfig, "server").trusted_proxies == ("172.16.0.0/12", "10.0.0.7")
+
+
 def sources(service: dict[str, Any]) -> list[str]:
     return [volume.split(":")[0] for volume in service.get("volumes", [])]
 
@@ -130,6 +152,18 @@ def test_manifests_agree_with_the_server(tmp_path: Path) -> None:
     assert probes == {"startup": "/livez", "readiness": "/readyz", "liveness": "/livez"}
     mounts = {mount["name"] for mount in container["volumeMounts"]}
     assert mounts == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_replicas_on_ray_can_write_where_models_are() -> None:
+    """The first load of a GGUF file leaves a lock and what it was converted to in the cache folder."""
+    service = yaml.safe_load((DEPLOY / "kubernetes" / "ray-service.yaml").read_text())
+    cluster = service["spec"]["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        assert pod["securityContext"]["fsGroup"]
+        (volume,) = (each for each in pod["volumes"] if each["name"] == "models")
+        mounts = [mount for each in pod["containers"] for mount in each["volumeMounts"] if mount["name"] == "models"]
+        assert mounts and not any(each.get("readOnly") for each in (volume["persistentVolumeClaim"], *mounts))
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")

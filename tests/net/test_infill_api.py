@@ -39,6 +39,11 @@ def test_a_warm_up_leaves_nothing_to_compute(tiny_server: ServeProcess) -> None:
     asked = {**KEYSTROKE, "input_prefix": "x = 1\n" * 40}
     assert tiny_server.post("/infill", **{**asked, "n_predict": 0, "response_fields": [""]}).json() == {}
     assert tiny_server.post("/infill", **asked).json()["timings/prompt_n"] == 1
+    answer = tiny_server.post("/infill", **{**asked, "n_predict": 0, "n_cmpl": 2, "stream": True})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line]
+    assert [(event["index"], event["content"], event["stop"]) for event in events] == [(0, "", True), (1, "", True)]
+    assert {(event["stop_type"], event["model"]) for event in events} == {("limit", tiny_server.model)}
 
 
 def test_a_stream_adds_up_and_its_last_event_says_why_it_ended(tiny_server: ServeProcess) -> None:

@@ -13,10 +13,13 @@ from helpers.running_server import TOKEN, RunningServer, run_engine_server, wait
 from helpers.scripted_engine import ScriptedEngine
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from starlette.routing import Route
 
+from diffusion_core.config import ServerConfig
 from diffusion_core.errors import DeadlineExceeded, Overloaded, Unauthorized
 from diffusion_core.net.observing.request_ids import valid_traceparent
 from diffusion_core.net.protocol import CONTENT_TYPE, encode
+from diffusion_core.net.server import create_app
 from diffusion_core.requests import CompletionRequest, EditRequest, WarmRequest
 
 METRICS_TOKEN = "a-token-for-metrics"
@@ -102,6 +105,12 @@ def test_metrics_are_for_administrators_and_the_metrics_token_which_opens_nothin
     headers = {**metrics_token, "content-type": CONTENT_TYPE}
     answer = httpx.post(f"{server.url}/v1/complete", headers=headers, content=content, trust_env=False)
     assert answer.status_code == 403
+    routes = create_app(ScriptedEngine(), ServerConfig(), TOKEN).routes
+    asked = [route.path for route in routes if isinstance(route, Route) and "GET" in (route.methods or ())]
+    closed = [path for path in asked if get(server, path, authorization="Bearer x").status_code == 401]
+    assert {"/v1/health", "/v1/session", "/v1/models", "/health", "/openapi.json", "/metrics"} <= set(closed)
+    assert [path for path in closed if get(server, path, **metrics_token).status_code != 403] == ["/metrics"]
+    assert get(server, "/livez", **metrics_token).status_code == 200
 
 
 async def test_metrics_have_names_as_prometheus_wants_them_in_both_formats(server: RunningServer) -> None:

@@ -234,3 +234,25 @@ def test_no_tokens_wanted_means_that_the_prompt_is_prepared(client: OpenAI) -> N
     answer = client.completions.create(model="", prompt=prompt, max_tokens=1)
     assert answer.usage and answer.usage.prompt_tokens_details
     assert answer.usage.prompt_tokens_details.cached_tokens == answer.usage.prompt_tokens - 1
+    events = list(
+        client.completions.create(
+            model="", prompt=prompt, max_tokens=0, n=2, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    assert [(choice.text, choice.finish_reason) for event in events for choice in event.choices] == [("", "length")] * 2
+    assert not events[-1].choices and events[-1].usage and events[-1].usage.completion_tokens == 0
+
+
+def test_a_conversation_of_no_tokens_is_refused_and_never_takes_another_number(client: OpenAI) -> None:
+    messages = [{"role": "user", "content": "Hi"}]
+    for fields in ({"max_tokens": 0}, {"max_completion_tokens": 0}, {"max_completion_tokens": 0, "max_tokens": 50}):
+        with pytest.raises(openai.BadRequestError, match="tokens: input should be greater than or equal to 1") as no:
+            client.chat.completions.create(model="", messages=messages, **fields)  # type: ignore[call-overload]
+        assert no.value.param == next(iter(fields))
+    both = client.chat.completions.create(
+        model="",
+        messages=messages,
+        max_completion_tokens=2,
+        max_tokens=50,  # type: ignore[arg-type]
+    )
+    assert both.usage and both.usage.completion_tokens <= 2

@@ -52,6 +52,29 @@ def test_failures_have_the_classes_of_the_client(server: RunningServer) -> None:
         assert "".join(event.choices[0].text for event in events) == "cba"
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "problem"),
+    [
+        ("/v1/completions", {f"field_{number}": 1 for number in range(500)}, "the body has 500 problems"),
+        ("/v1/completions", {"samplers": [1] * 5000}, "samplers: list should have at most 64"),
+        ("/infill", {"response_fields": [1] * 5000}, "response_fields: list should have at most 64"),
+        ("/infill", {"samplers": [1] * 5000}, "samplers: list should have at most 64"),
+        ("/v1/chat/completions", {"metadata": {str(key): "" for key in range(100)}}, "metadata: dictionary should"),
+        # Of parts the first wrong one is named, and there are no others.
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [1] * 5000}]}, "content[0]: input should"),
+    ],
+)
+def test_a_body_of_many_mistakes_is_refused_without_a_list_of_them(
+    server: RunningServer, path: str, fields: dict[str, object], problem: str
+) -> None:
+    body = {"messages": [{"role": "user", "content": "Hi"}]} if "chat" in path else {}
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    answer = httpx.post(f"{server.url}{path}", json={**body, **fields}, headers=headers, trust_env=False)
+    assert answer.status_code == 400
+    message = answer.json()["error"]["message"]
+    assert problem in message and "; and" not in message
+
+
 def test_a_busy_engine_is_asked_again_by_the_client_itself(server: RunningServer, engine: ScriptedEngine) -> None:
     asked: list[str] = []
 

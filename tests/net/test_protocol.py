@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import string
 from dataclasses import fields, replace
 from typing import Any
@@ -19,7 +20,16 @@ from diffusion_core.errors import (
     UnmaskError,
     _walk,
 )
-from diffusion_core.net.protocol import PROTOCOL_VERSION, TAGS, MessageReader, WarmDone, WireError, decode, encode
+from diffusion_core.net.protocol import (
+    PROTOCOL_VERSION,
+    TAGS,
+    MessageReader,
+    WarmDone,
+    WireError,
+    decode,
+    encode,
+    structure_json,
+)
 from diffusion_core.requests import (
     OMIT_DEFAULT,
     CompletionRequest,
@@ -247,6 +257,8 @@ def test_a_field_with_any_other_content_is_read_or_refused(message: Any, data: s
         ({"prefix": "a", "snippets": SECRET}, "complete.snippets: list expected, text given"),
         ({"prefix": "a", "snippets": {}}, "complete.snippets: list expected, map given"),
         ({"prefix": "a", "snippets": [{"path": "b", "text": 3}]}, "complete.snippets[0].text: text expected"),
+        ({"prefix": "a", "snippets": [{"path": 1}] * 4000}, "complete.snippets: 4000 items given, 64 allowed"),
+        ({"prefix": "a", "stop": [SECRET] * 65}, "complete.stop: 65 items given, 64 allowed"),
         ({"prefix": "a", "decoding": {"policy": SECRET}}, "complete.decoding.policy: one of auto"),
         ({"prefix": "a", "decoding": []}, "complete.decoding: map expected, list given"),
         ({"prefix": "a", "sampling": {"temperature": "1"}}, "complete.sampling.temperature: number expected"),
@@ -298,6 +310,20 @@ def test_a_payload_that_does_not_fit_is_refused_by_name(payload: Any, problem: s
 def test_what_is_not_one_message_of_ours_is_a_mismatch(data: bytes, problem: str) -> None:
     with pytest.raises(ProtocolMismatch, match=problem):
         decode(data, CompletionRequest)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"prefix": "a", "snippets": [SECRET] * 5000},
+        {"prefix": "a", "snippets": [{"path": "b", "text": [SECRET] * 5000}]},
+        {"prefix": "a", **{f"{SECRET}_{number}": 1 for number in range(200)}},
+    ],
+)
+def test_json_with_more_items_than_a_message_has_is_refused_without_a_look_at_each(payload: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="a list of more than 4096 items or an object of more than 128") as caught:
+        structure_json(json.dumps(payload).encode(), CompletionRequest)
+    assert SECRET not in str(caught.value)
 
 
 def test_fields_with_a_default_may_be_left_out() -> None:

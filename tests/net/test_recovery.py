@@ -23,7 +23,7 @@ from diffusion_core.errors import (
     ConfigError,
     Unreachable,
 )
-from diffusion_core.net import rendezvous, spawn
+from diffusion_core.net import client, rendezvous, spawn
 from diffusion_core.net.launcher import LocalEngine
 from diffusion_core.net.state_files import EngineState
 from diffusion_core.requests import CompletionRequest, EditRequest, Result
@@ -184,6 +184,45 @@ async def test_a_hung_engine_is_replaced(local: Local, monkeypatch: pytest.Monke
     other = local.make(replace(CONFIG, connect_timeout_s=0.3))
     assert (await other.complete(QUICK)).text == "cba"
     assert read_state(other).pid != pid
+
+
+async def test_an_engine_that_is_silent_for_a_while_is_not_replaced(
+    local: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_HEALTH_TIMEOUT_S", 0.3)
+    engine = local.make()
+    await engine.complete(QUICK)
+    pid = read_state(engine).pid
+    other = local.make(replace(CONFIG, connect_timeout_s=0.3))
+    os.kill(pid, signal.SIGSTOP)
+    asking = asyncio.create_task(other.complete(QUICK))
+    await asyncio.sleep(1.5)
+    os.kill(pid, signal.SIGCONT)
+    assert (await asking).text == "cba"
+    assert read_state(other).pid == pid
+
+
+@pytest.mark.parametrize("ends_with", [signal.SIGCONT, signal.SIGKILL])
+async def test_an_engine_that_is_silent_while_it_loads_has_not_stopped(
+    local: Local, monkeypatch: pytest.MonkeyPatch, ends_with: signal.Signals
+) -> None:
+    monkeypatch.setattr(client, "_HEALTH_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(rendezvous, "_HUNG_AFTER_S", 0.3)
+    monkeypatch.setenv(scripted_engine.LOAD_VARIABLE, "1")
+    engine = local.make()
+    await engine.wait_listening()
+    pid = read_state(engine).pid
+    os.kill(pid, signal.SIGSTOP)
+    await asyncio.sleep(1.5)
+    assert local.state_names == ["starting", "loading"]
+    os.kill(pid, ends_with)
+    if ends_with == signal.SIGCONT:
+        await engine.wait_ready()
+        assert read_state(engine).pid == pid
+    else:
+        with pytest.raises(Unreachable, match="stopped while it was loading"):
+            await engine.wait_ready()
+    assert local.state_names[2:] == ["ready" if ends_with == signal.SIGCONT else "failed"]
 
 
 async def test_a_state_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

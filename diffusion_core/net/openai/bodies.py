@@ -13,6 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from diffusion_core.requests import MAX_SNIPPETS, MAX_STOP_CHARACTERS, MAX_STOPS, MAX_TOKENS_LIMIT, SamplingParams
 
 MAX_CHOICES = 8
+_MAX_PARTS = 1000
+_MAX_NAMES = 64
 _SEED_MASK = 2**63 - 1
 _INT64 = 2**63
 
@@ -43,6 +45,7 @@ Off = Annotated[Literal[False], BeforeValidator(_no_number)]
 Nought = Annotated[Literal[0], BeforeValidator(_no_truth)]
 One = Annotated[Literal[1], BeforeValidator(_no_truth)]
 Tokens = Annotated[int, Field(ge=0, le=MAX_TOKENS_LIMIT), WHOLE]
+SomeTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS_LIMIT), WHOLE]
 Seed = Annotated[int, Field(ge=-_INT64, lt=_INT64), WHOLE]
 Temperature = Annotated[float, Field(ge=0, le=5)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -52,6 +55,7 @@ Zero = Annotated[float, Field(ge=0, le=0)]
 Empty = Annotated[dict[str, Any], Field(max_length=0)]
 EmptyList = Annotated[list[Any], Field(max_length=0)]
 Label = Annotated[str, Field(max_length=4096)]
+Labels = Annotated[list[Label], Field(max_length=_MAX_NAMES)]
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000), WHOLE]
 
 
@@ -97,7 +101,7 @@ class Sampled(Body):
     # llama-server's; they matter only where a temperature is given.
     top_k: Integer | None = None
     min_p: Share | None = None
-    samplers: list[Label] | None = None
+    samplers: Labels | None = None
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -132,7 +136,9 @@ class TextPart(BaseModel):
     text: str
 
 
-Content = str | list[TextPart]
+# The first wrong part says enough: a body has room for a thousand of them in each of a thousand messages.
+TextParts = Annotated[list[TextPart], Field(max_length=_MAX_PARTS, fail_fast=True)]
+Content = str | TextParts
 
 
 def join_content(content: Content | None) -> str:
@@ -178,8 +184,9 @@ class ChatBody(Sampled):
     }  # fmt: skip
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
-    max_tokens: Tokens | None = None
-    max_completion_tokens: Tokens | None = None
+    # A conversation cannot be computed without an answer, so 0 would have to mean something else than elsewhere.
+    max_tokens: SomeTokens | None = None
+    max_completion_tokens: SomeTokens | None = None
     prediction: Prediction | None = None
     logprobs: Off | None = None
     top_logprobs: Nought | None = None
@@ -195,7 +202,7 @@ class ChatBody(Sampled):
     # No difference to the answer: nothing is stored, and there are no tools to choose from.
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Annotated[dict[str, str], Field(max_length=_MAX_NAMES)] | None = None
     store: Off | None = None
     service_tier: Label | None = None
     safety_identifier: Label | None = None
@@ -233,7 +240,7 @@ class InfillBody(Body):
     t_max_predict_ms: Milliseconds | None = Field(
         None, description="The answer ends when its making took so long and it has a whole line."
     )
-    response_fields: list[Label] | None = None
+    response_fields: Labels | None = None
     lora: EmptyList | None = None
     n_probs: Nought | None = None
     grammar: Literal[""] | None = None
@@ -245,7 +252,7 @@ class InfillBody(Body):
     # They matter only where a temperature is given.
     top_k: Integer | None = None
     min_p: Share | None = None
-    samplers: list[Label] | None = None
+    samplers: Labels | None = None
     repeat_penalty: float | None = None
 
     @property

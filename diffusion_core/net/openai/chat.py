@@ -50,12 +50,13 @@ def make_requests(body: ChatBody, model: str, request_id: str) -> list[ChatReque
         for message in body.messages
     )
     seed = draw_seed() if body.seed is None else body.seed
+    max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     return [
         ChatRequest(
             turns=turns,
             prediction=join_content(body.prediction.content) if body.prediction else "",
             stop=body.stops,
-            max_tokens=body.max_completion_tokens or body.max_tokens or 0,
+            max_tokens=max_tokens or 0,
             model=model,
             sampling=make_sampling(body.temperature, body.top_p, seed + number),
             id=f"{request_id}-{number}",

@@ -96,7 +96,10 @@ class _Answer:
             await self._exchange.begin_events(self._headers)
             await self._exchange.send_event(self._reply([_choice(index, text, None)]))
 
-        results = await answer_all(engine, requests, emit)
+        await self._end_stream(await answer_all(engine, requests, emit))
+
+    async def _end_stream(self, results: list[Result]) -> None:
+        """What follows the text: the reasons, what was used, and the end."""
         await self._exchange.begin_events(self._headers)
         self._model = results[0].model
         for index, result in enumerate(results):
@@ -115,10 +118,7 @@ class _Answer:
         if not self._body.stream:
             await self.send_whole(nothing)
             return
-        await self._exchange.begin_events(self._headers)
-        for index in range(len(requests)):
-            await self._exchange.send_event(self._reply([_choice(index, "", "length")]))
-        await self._exchange.send_event(DONE)
+        await self._end_stream(nothing)
         await self._exchange.end()
 
     def _reply(self, choices: list[CompletionChoice], usage: Usage | None = None, notice: str = "") -> Completion:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 _MAX_PROBLEMS = 3
+_MAX_LISTED = 100  # problems of one body that are looked at at all
 _MAX_NAME = 64
 _TYPES = {
     400: "invalid_request_error",
@@ -71,6 +72,9 @@ def retry_headers(error: UnmaskError) -> list[tuple[bytes, bytes]]:
 
 def explain(error: ValidationError, unsupported: frozenset[str]) -> WrongField:
     """What is wrong with a body, without any of its values."""
+    if (count := error.error_count()) > _MAX_LISTED:
+        # Made into a list, those of a body of a few MiB would stop the server for seconds and fill its memory.
+        return WrongField(f"the body has {count} problems: too many to name them")
     problems = error.errors(include_url=False, include_context=True, include_input=False)
     texts: dict[str, str] = {}
     for problem in problems:

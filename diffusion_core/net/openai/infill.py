@@ -31,13 +31,14 @@ async def infill(service: Service, exchange: JsonExchange) -> None:
     requests = make_requests(body, wanted, exchange.request_id)
     engine = service.engine_for(caller)
     headers = ignored_header(body.ignored)
-    if body.n_predict == 0:
-        result = await exchange.race_client(_warm(engine, requests[0]))
-        reply = _whole(0, replace(result, model=name))
-        await exchange.answer_json(_as_json([reply], body), headers=headers)
-        return
+
+    async def make(emit: Emit | None = None) -> list[Result]:
+        if body.n_predict != 0:
+            return await _answer(engine, requests, emit)
+        return [replace(await _warm(engine, requests[0]), model=name)] * len(requests)
+
     if not body.stream:
-        results = await exchange.race_client(_answer(engine, requests))
+        results = await exchange.race_client(make())
         replies = [_whole(index, each) for index, each in enumerate(results)]
         await exchange.answer_json(_as_json(replies, body), headers=headers)
         return
@@ -47,7 +48,7 @@ async def infill(service: Service, exchange: JsonExchange) -> None:
         await exchange.send_event(InfillPiece(index=index, content=text, stop=False))
 
     async def stream() -> None:
-        results = await _answer(engine, requests, emit)
+        results = await make(emit)
         await exchange.begin_events(headers)
         for index, result in enumerate(results):
             # As llama-server has it, the last event of an answer repeats none of its text.
