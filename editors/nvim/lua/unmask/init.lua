@@ -16,6 +16,15 @@ local function on_event(event)
   require('unmask.client').attach(event.buf)
 end
 
+--- A buffer may have got its name only now: one without a name is left alone.
+---@param event vim.api.keyset.create_autocmd.callback_args
+local function on_name(event)
+  local client = require('unmask.client')
+  if client.get() or require('unmask.config').current.start == 'open' then
+    client.attach(event.buf)
+  end
+end
+
 ---@param modes string|string[]
 ---@param lhs string|false|nil
 ---@param action fun()
@@ -49,6 +58,8 @@ function M.enable(event)
   highlights.define()
   vim.api.nvim_create_autocmd('ColorScheme', { group = GROUP, callback = highlights.define })
   vim.api.nvim_create_autocmd({ 'InsertEnter', 'BufEnter', 'FileType' }, { group = GROUP, callback = on_event })
+  -- `:write NAME` in a buffer without a name brings no BufFilePost.
+  vim.api.nvim_create_autocmd({ 'BufFilePost', 'BufWritePost' }, { group = GROUP, callback = on_name })
   vim.lsp.commands['unmask.client.edit'] = function(command)
     require('unmask.edit').from_code_action(command)
   end
