@@ -26,12 +26,18 @@ function M.all()
   return sessions
 end
 
---- Ends all edits: the server that knew them is gone.
+--- Ends all edits, as the server that knew them is gone, or the one of a buffer that leaves the server.
 ---@param reason string
-function M.abandon(reason)
-  for _, each in pairs(sessions) do
-    notify.warn('the edit is lost: ' .. reason .. ' Nothing was changed.')
-    each:close()
+---@param buf? integer
+function M.abandon(reason, buf)
+  for of, each in pairs(sessions) do
+    if not buf or of == buf then
+      notify.warn('the edit is lost: ' .. reason .. ' Nothing was changed.')
+      if buf then
+        each:reject_all()
+      end
+      each:close()
+    end
   end
 end
 
