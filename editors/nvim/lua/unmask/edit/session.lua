@@ -68,7 +68,9 @@ function Session:_on_track_change()
     return self:close()
   end
   if self.track.is_stale then
-    notify.warn('the text inside the edit was changed. Undo that, run the edit again, or discard it.')
+    local problem = self.track:problem()
+    local change, rerun = problem or 'the text inside the edit was changed', problem and '' or ' run the edit again,'
+    notify.warn(('%s. Undo that,%s or discard it.'):format(change, rerun))
   end
   self:draw()
 end
@@ -81,7 +83,9 @@ function Session:draw()
   if self.track.is_stale then
     render.clear(self.buf)
     local chunks = { { 'Unmask: the text was changed', 'UnmaskStale' } }
-    vim.list_extend(chunks, render.key('rerun', 'run again'))
+    if not self.track:problem() then
+      vim.list_extend(chunks, render.key('rerun', 'run again'))
+    end
     return render.hint(self.buf, self.track.first, vim.list_extend(chunks, render.key('reject_all', 'discard')))
   end
   if self.review then
@@ -277,6 +281,10 @@ end
 --- Makes the edit anew, of the text as it is now.
 function Session:rerun()
   if self.state == 'deciding' then
+    local problem = self.track:problem()
+    if problem then
+      return notify.warn(problem .. '. Undo that, or discard the edit and start another one.')
+    end
     client.execute('unmask.rejectEdit', { editId = self.edit_id })
     self:_follow(self.track.first, self.track.first + self.track.count)
     self:send()
