@@ -130,9 +130,23 @@ local function open(chosen, instruction)
   return running
 end
 
+--- Opens the folds over a scope in the current window: nothing that is drawn in them would be seen.
+---@param chosen unmask.Scope
+local function unfold(chosen)
+  if vim.api.nvim_get_current_buf() ~= chosen.buf then
+    return
+  end
+  for line = chosen.first + 1, math.min(chosen.stop, vim.api.nvim_buf_line_count(chosen.buf)) do
+    if vim.fn.foldclosed(line) ~= -1 then
+      vim.cmd.foldopen({ range = { line, line }, bang = true })
+    end
+  end
+end
+
 ---@param chosen unmask.Scope
 ---@param instruction string
 local function begin(chosen, instruction)
+  unfold(chosen)
   open(chosen, instruction):send()
 end
 
