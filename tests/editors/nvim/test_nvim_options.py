@@ -90,6 +90,34 @@ def test_when_the_server_starts(start, engine, tmp_path, start_at):
         nvim.command("%Unmask edit do")
         nvim.wait_for_screen("gha accept")
     wait_until_ready(nvim)
+    if start_at == "manual":
+        # Once it runs, it is there for other buffers as well.
+        engine.completions = {"y = ": "value"}
+        nvim.keys("ghR")
+        open_file(nvim, tmp_path / "b.py", "")
+        assert nvim.lua("return #vim.lsp.get_clients({ bufnr = 0 })") == 0
+        nvim.keys("i")
+        nvim.type("y = ")
+        nvim.wait_for_screen("y = value")
+
+
+@pytest.mark.parametrize("command", ["Unmask status", "Unmask toggle", "Unmask hunk next", "Unmask restart engine"])
+def test_other_commands_start_no_server(start, engine, tmp_path, command):
+    nvim = start(setup(engine.url, start="manual"))
+    open_file(nvim, tmp_path / "a.py", "x = 1\n")
+    nvim.command(command)
+    nvim.keys("ix<Esc>")
+    time.sleep(0.1)
+    assert nvim.lua(SERVER_PIDS) == []
+
+
+@pytest.mark.parametrize("command", ["Unmask restart", "Unmask toggle buffer"])
+def test_commands_that_start_the_server(start, engine, tmp_path, command):
+    nvim = start(setup(engine.url, start="manual"))
+    open_file(nvim, tmp_path / "a.py", "x = 1\n")
+    nvim.command("let b:unmask_enabled = v:" + ("false" if "toggle" in command else "true"))
+    nvim.command(command)
+    wait_until_ready(nvim)
 
 
 def test_without_asking_by_itself(start, engine, tmp_path):

@@ -30,6 +30,11 @@ function M.get()
   return client and not client:is_stopped() and client or nil
 end
 
+---@return boolean whether a server runs or ran
+function M.was_started()
+  return M.server ~= nil
+end
+
 ---@param buf integer
 ---@return vim.lsp.Client? client nil unless it is initialized, has the buffer and may see it
 function M.of(buf)

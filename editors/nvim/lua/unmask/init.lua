@@ -8,13 +8,14 @@ local mapped = {}
 
 ---@param event vim.api.keyset.create_autocmd.callback_args
 local function on_event(event)
-  require('unmask.client').check(event.buf)
+  local client = require('unmask.client')
+  client.check(event.buf)
   local start = require('unmask.config').current.start
   local is_insert = event.event == 'InsertEnter'
-  if start == 'manual' or (start == 'insert' and not is_insert) then
-    return
+  -- Once a command has started it, 'manual' is as 'insert'.
+  if start == 'open' or is_insert and (start == 'insert' or client.was_started()) then
+    client.attach(event.buf)
   end
-  require('unmask.client').attach(event.buf)
 end
 
 --- A buffer may have got its name only now: one without a name is left alone.
