@@ -161,12 +161,15 @@ def test_cancelling_and_starting_another_edit_at_once(nvim, engine, edit):
 def test_the_diff_in_a_tab(nvim, engine, edit):
     begin(nvim, engine, edit)
     wait_for_hunks(nvim)
+    buffers = nvim.request("nvim_list_bufs")
     nvim.keys("]hghr[hghd")
     assert nvim.lua("return #vim.api.nvim_list_tabpages()") == 2
     assert nvim.buffer == [*LINES[:3], "def f(a: int):", *LINES[4:]]  # the second hunk was rejected
     assert nvim.lua("return vim.wo.diff") and not nvim.lua("return vim.bo.modifiable")
     nvim.keys("q")
     assert nvim.lua("return #vim.api.nvim_list_tabpages()") == 1 and edit_state(nvim) == "deciding"
+    assert nvim.request("nvim_list_bufs") == buffers
+    assert not nvim.lua("return vim.wo.diff")
     nvim.keys("ghR")
 
 
