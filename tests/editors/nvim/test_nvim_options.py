@@ -1,9 +1,12 @@
 """Options and settings: what they do, and what is said about wrong ones."""
 
+import dataclasses
 import time
 
 import pytest
 from helpers.lsp_engine import TOKEN
+from helpers.lsp_tap import Tap
+from helpers.neovim import ROOT
 from helpers.neovim_unmask import (
     SERVER,
     SERVER_PIDS,
@@ -14,6 +17,8 @@ from helpers.neovim_unmask import (
     wait_for_ghost,
     wait_until_ready,
 )
+
+from lsp_server.settings import Settings, camel_case
 
 
 def test_wrong_options_are_named_and_nothing_is_changed(start):
@@ -52,6 +57,34 @@ def test_a_wrong_setting_of_the_server_is_told_with_the_nearest_name(start, engi
         {"cmd": list(SERVER), "settings": {"engine": {"url": engine.url, "token": TOKEN}}},
     )
     nvim.wait_for(lambda: state(nvim)["reason"] == "ready", "settings that are sent again")
+
+
+def test_an_empty_list_reaches_the_server_and_an_empty_object_says_nothing(start, engine, tmp_path):
+    tap = Tap(tmp_path / "tap")
+    # Read from JSON, [] is what {} is in Lua.
+    empty = {"ignore": {"globs": []}, "languages": {"disabled": []}, "completion": {"debounceMs": [], "context": []}}
+    init = setup(engine.url, cmd=tap.command(*SERVER), settings={**empty, "edit": []})
+    nvim = start(init, environment={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"})
+    open_file(nvim, tmp_path / "a.py", "")
+    nvim.keys("i")
+    wait_until_ready(nvim)
+    (initialize,) = tap.params_of("initialize")
+    changed = tap.params_of("workspace/didChangeConfiguration")[-1]["settings"]["unmask"]
+    for sent in (initialize["initializationOptions"], changed):
+        del sent["engine"]
+        assert sent == {"ignore": {"globs": []}, "languages": {"disabled": []}}
+    assert nvim.messages == []
+
+
+def test_the_plugin_knows_which_settings_are_objects(start):
+    objects = [
+        f"{camel_case(section.name)}.{camel_case(setting.name)}"
+        for section in dataclasses.fields(Settings)
+        if dataclasses.is_dataclass(section.default_factory)
+        for setting in dataclasses.fields(section.default_factory)
+        if dataclasses.is_dataclass(setting.default_factory)
+    ]
+    assert sorted(objects) == sorted(start().lua("return vim.tbl_keys(require('unmask.config').OBJECTS)"))
 
 
 def test_keys_can_be_changed_and_switched_off(start, engine, tmp_path):
