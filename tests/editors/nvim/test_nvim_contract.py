@@ -209,6 +209,36 @@ def test_without_a_refinement_the_hunks_stay(serve, engine, how):
     assert nvim.buffer[3] == "def f(a: int):"
 
 
+@pytest.mark.parametrize("how", ["refined", "nothing came"])
+def test_running_a_refined_edit_again_asks_for_all_that_it_stands_for(serve, engine, how):
+    """A refinement that brought nothing left the edit that it was to go on from: that is made again."""
+    engine.edits = {"add types": EDITED, "more": "", "return too": "def f(a: int) -> int:\n    return a\n"}
+    engine.edits["add types\nreturn too"] = "def f(a: int) -> int:\n    return a  # again\n"
+    nvim = serve(TEXT)
+    nvim.keys("<Esc>")
+    nvim.command("4,5Unmask edit add types")
+    wait_for_hunks(nvim)
+    nvim.keys("ghf")
+    nvim.wait_for_screen("Unmask: refine the edit")
+    nvim.type("return too" if how == "refined" else "more")
+    nvim.keys("<CR>")
+    if how == "refined":
+        nvim.wait_for_screen("def f(a: int) -> int:")
+    else:
+        nvim.wait_for(lambda: any("gave no text" in shown for shown in nvim.messages))
+    wait_for_hunks(nvim)
+    num_asked_edits = len(engine.asked_edits)
+    nvim.keys("ghg")
+    nvim.wait_for(lambda: len(engine.asked_edits) > num_asked_edits)
+    wait_for_hunks(nvim)
+    asked = engine.asked_edits[-1]
+    assert asked.instruction == ("add types\nreturn too" if how == "refined" else "add types")
+    assert asked.selection == "def f(a):\n    return a\n"
+    nvim.wait_for_screen("# again" if how == "refined" else "def f(a: int):")
+    nvim.keys("ghR")
+    wait_for_no_edit(nvim)
+
+
 def test_code_actions_of_the_server_open_the_prompt_or_run_at_once(serve, engine):
     nvim = serve(TEXT)
     nvim.keys("<Esc>5G")

@@ -161,12 +161,15 @@ def test_cancelling_and_starting_another_edit_at_once(nvim, engine, edit):
 def test_the_diff_in_a_tab(nvim, engine, edit):
     begin(nvim, engine, edit)
     wait_for_hunks(nvim)
+    buffers = nvim.request("nvim_list_bufs")
     nvim.keys("]hghr[hghd")
     assert nvim.lua("return #vim.api.nvim_list_tabpages()") == 2
     assert nvim.buffer == [*LINES[:3], "def f(a: int):", *LINES[4:]]  # the second hunk was rejected
     assert nvim.lua("return vim.wo.diff") and not nvim.lua("return vim.bo.modifiable")
     nvim.keys("q")
     assert nvim.lua("return #vim.api.nvim_list_tabpages()") == 1 and edit_state(nvim) == "deciding"
+    assert nvim.request("nvim_list_bufs") == buffers
+    assert not nvim.lua("return vim.wo.diff")
     nvim.keys("ghR")
 
 
@@ -253,3 +256,24 @@ def test_an_edit_does_not_join_the_undo_step_of_an_insertion(nvim, engine, edit)
     assert nvim.buffer[3] == "def f(a: int):" and nvim.buffer[-1] == "tail"
     nvim.keys("u")
     assert nvim.buffer == [*LINES, "tail"]
+
+
+def test_folds_over_an_edit_are_opened(nvim, engine, edit):
+    engine.forward_s = 0.05
+    engine.edits = {"do": EDITED}
+    edit(TEXT)
+    nvim.lua("vim.wo.foldenable, vim.wo.foldmethod = true, 'manual'")
+    nvim.command("6,7fold | 4,7fold | 9,10fold | normal! gg")
+    assert nvim.lua("return vim.fn.foldclosedend(4)") == 7
+    nvim.command("4,7Unmask edit do")
+    nvim.wait_for_screen("def f(a: int):")
+    engine.forward_s = 0
+    wait_for_hunks(nvim)
+    nvim.wait_for_screen("return x", "2/2")
+    assert nvim.lua("return vim.fn.foldclosed(9)") == 9  # what has no part in it stays closed
+    nvim.keys("6GzM1G")
+    assert nvim.lua("return vim.fn.foldclosed(7)") == 4
+    nvim.keys("]h")
+    nvim.wait_for_screen("return x", "2/2")
+    nvim.keys("ghR")
+    wait_for_no_edit(nvim)

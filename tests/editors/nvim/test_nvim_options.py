@@ -1,9 +1,12 @@
 """Options and settings: what they do, and what is said about wrong ones."""
 
+import dataclasses
 import time
 
 import pytest
 from helpers.lsp_engine import TOKEN
+from helpers.lsp_tap import Tap
+from helpers.neovim import ROOT
 from helpers.neovim_unmask import (
     SERVER,
     SERVER_PIDS,
@@ -14,6 +17,8 @@ from helpers.neovim_unmask import (
     wait_for_ghost,
     wait_until_ready,
 )
+
+from lsp_server.settings import Settings, camel_case
 
 
 def test_wrong_options_are_named_and_nothing_is_changed(start):
@@ -54,6 +59,34 @@ def test_a_wrong_setting_of_the_server_is_told_with_the_nearest_name(start, engi
     nvim.wait_for(lambda: state(nvim)["reason"] == "ready", "settings that are sent again")
 
 
+def test_an_empty_list_reaches_the_server_and_an_empty_object_says_nothing(start, engine, tmp_path):
+    tap = Tap(tmp_path / "tap")
+    # Read from JSON, [] is what {} is in Lua.
+    empty = {"ignore": {"globs": []}, "languages": {"disabled": []}, "completion": {"debounceMs": [], "context": []}}
+    init = setup(engine.url, cmd=tap.command(*SERVER), settings={**empty, "edit": []})
+    nvim = start(init, environment={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"})
+    open_file(nvim, tmp_path / "a.py", "")
+    nvim.keys("i")
+    wait_until_ready(nvim)
+    (initialize,) = tap.params_of("initialize")
+    changed = tap.params_of("workspace/didChangeConfiguration")[-1]["settings"]["unmask"]
+    for sent in (initialize["initializationOptions"], changed):
+        del sent["engine"]
+        assert sent == {"ignore": {"globs": []}, "languages": {"disabled": []}}
+    assert nvim.messages == []
+
+
+def test_the_plugin_knows_which_settings_are_objects(start):
+    objects = [
+        f"{camel_case(section.name)}.{camel_case(setting.name)}"
+        for section in dataclasses.fields(Settings)
+        if dataclasses.is_dataclass(section.default_factory)
+        for setting in dataclasses.fields(section.default_factory)
+        if dataclasses.is_dataclass(setting.default_factory)
+    ]
+    assert sorted(objects) == sorted(start().lua("return vim.tbl_keys(require('unmask.config').OBJECTS)"))
+
+
 def test_keys_can_be_changed_and_switched_off(start, engine, tmp_path):
     engine.completions = {"x = ": "value"}
     nvim = start(setup(engine.url, keys={"ghost": {"accept": "<C-y>", "dismiss": False}, "edit": "<F5>"}))
@@ -89,6 +122,34 @@ def test_when_the_server_starts(start, engine, tmp_path, start_at):
         engine.edits = {"do": "x = 2\n"}
         nvim.command("%Unmask edit do")
         nvim.wait_for_screen("gha accept")
+    wait_until_ready(nvim)
+    if start_at == "manual":
+        # Once it runs, it is there for other buffers as well.
+        engine.completions = {"y = ": "value"}
+        nvim.keys("ghR")
+        open_file(nvim, tmp_path / "b.py", "")
+        assert nvim.lua("return #vim.lsp.get_clients({ bufnr = 0 })") == 0
+        nvim.keys("i")
+        nvim.type("y = ")
+        nvim.wait_for_screen("y = value")
+
+
+@pytest.mark.parametrize("command", ["Unmask status", "Unmask toggle", "Unmask hunk next", "Unmask restart engine"])
+def test_other_commands_start_no_server(start, engine, tmp_path, command):
+    nvim = start(setup(engine.url, start="manual"))
+    open_file(nvim, tmp_path / "a.py", "x = 1\n")
+    nvim.command(command)
+    nvim.keys("ix<Esc>")
+    time.sleep(0.1)
+    assert nvim.lua(SERVER_PIDS) == []
+
+
+@pytest.mark.parametrize("command", ["Unmask restart", "Unmask toggle buffer"])
+def test_commands_that_start_the_server(start, engine, tmp_path, command):
+    nvim = start(setup(engine.url, start="manual"))
+    open_file(nvim, tmp_path / "a.py", "x = 1\n")
+    nvim.command("let b:unmask_enabled = v:" + ("false" if "toggle" in command else "true"))
+    nvim.command(command)
     wait_until_ready(nvim)
 
 

@@ -195,3 +195,107 @@ def test_the_text_changes_while_the_instruction_is_typed(nvim, engine, edit, whe
     nvim.keys("ghA")
     wait_for_no_edit(nvim)
     assert nvim.buffer == ["above", *LINES[:3], "def f(a: int):", "    x = a", "    y = x", "    return x", *LINES[7:]]
+
+
+FORMAT = """
+local lines = vim.api.nvim_buf_get_lines(0, 0, -1, false)
+local whole = { start = { line = 0, character = 0 }, ['end'] = { line = #lines, character = 0 } }
+local text = 'import re\\n' .. table.concat(lines, '\\n') .. '\\n'
+vim.lsp.util.apply_text_edits({ { range = whole, newText = text } }, vim.api.nvim_get_current_buf(), 'utf-8')
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "shift"),
+    [("%!cat", 0), ("%!sed '1i import re'", 1), (f"lua {FORMAT}", 1), ("4,7move $", 3), ("2,2d", -1)],
+    ids=["filter", "filter that adds a line", "formatter", "move", "deletion above"],
+)
+def test_a_change_over_the_border_leaves_the_edit_where_its_text_is(nvim, engine, edit, change, shift):
+    begin(nvim, engine, edit)
+    wait_for_hunks(nvim)
+    if change.startswith("lua "):
+        nvim.lua(change.removeprefix("lua "))
+    else:
+        nvim.command(change)
+    nvim.wait_for_screen("/2  gha accept")
+    expected = nvim.buffer
+    first = 3 + shift
+    assert expected[first : first + 4] == LINES[3:7]
+    nvim.keys("ghA")
+    wait_for_no_edit(nvim)
+    expected[first], expected[first + 3] = "def f(a: int):", "    return x"
+    assert nvim.buffer == expected
+
+
+@pytest.mark.parametrize("change", ["3GdG", ":%s/[a-z]/z/<CR>", ":silent %!cat -n<CR>", "4G4dd", ":5,9!tac<CR>"])
+def test_undoing_a_change_over_the_border_makes_the_edit_right_again(nvim, engine, edit, change):
+    begin(nvim, engine, edit)
+    wait_for_hunks(nvim)
+    nvim.keys(change)
+    nvim.wait_for_screen("the text was changed")
+    assert nvim.buffer != LINES
+    nvim.keys("u")
+    nvim.wait_for_screen("/2  gha accept")
+    nvim.keys("ghA")
+    wait_for_no_edit(nvim)
+    assert nvim.buffer == [*LINES[:3], "def f(a: int):", "    x = a", "    y = x", "    return x", *LINES[7:]]
+
+
+@pytest.mark.parametrize("change", ["1GJ", "5GJ", "1G2J"])
+def test_a_line_that_was_joined_with_one_outside_comes_back(nvim, engine, edit, change):
+    begin(nvim, engine, edit, text="\n".join([LINES[0], *LINES[3:7], LINES[9], ""]), lines="2,5")
+    wait_for_hunks(nvim)
+    nvim.keys(change)
+    nvim.wait_for_screen("the text was changed")
+    nvim.keys("u")
+    nvim.wait_for_screen("/2  gha accept")
+    nvim.keys("ghA")
+    wait_for_no_edit(nvim)
+    assert nvim.buffer == [LINES[0], "def f(a: int):", "    x = a", "    y = x", "    return x", LINES[9]]
+
+
+def test_a_change_of_as_many_lines_keeps_the_rows_of_the_edit(nvim, engine, edit):
+    begin(nvim, engine, edit)
+    wait_for_hunks(nvim)
+    nvim.keys(":%s/ = / =  /e<CR>")
+    nvim.wait_for_screen("the text was changed", "ghg run again")
+    nvim.keys("ghg")
+    nvim.wait_for_screen("1/")
+    assert engine.asked_edits[-1].selection == "def f(a):\n    x =  a\n    y =  x\n    return y\n"
+    nvim.keys("ghR")
+
+
+OVER_THE_BORDER = ":lua vim.api.nvim_buf_set_lines(0, 2, 5, true, {'z'})<CR>"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (OVER_THE_BORDER, "went over the border"),
+        (":silent %!cat -n | head -8<CR>", "are gone"),
+        ("4G4dd", "are gone"),
+    ],
+)
+def test_lines_that_are_not_known_are_not_edited_again(nvim, engine, edit, change, problem):
+    begin(nvim, engine, edit)
+    wait_for_hunks(nvim)
+    nvim.keys(change)
+    nvim.wait_for_screen("the text was changed")
+    assert "run again" not in nvim.screen.text
+    nvim.keys("ghg")
+    nvim.wait_for(lambda: any(problem in m and "start another one" in m for m in nvim.messages))
+    assert edit_state(nvim) == "deciding" and len(engine.asked_edits) == 1
+    nvim.keys("ghR")
+    wait_for_no_edit(nvim)
+
+
+def test_a_copy_is_not_taken_for_the_lines_of_the_edit(nvim, engine, edit):
+    begin(nvim, engine, edit)
+    wait_for_hunks(nvim)
+    nvim.keys("4G4yyGp")
+    nvim.keys("5GA + 1<Esc>Goend<Esc>")
+    nvim.wait_for_screen("the text was changed")
+    nvim.keys("ghA")
+    assert edit_state(nvim) == "deciding" and any("cannot be accepted" in message for message in nvim.messages)
+    nvim.keys("ghR")
+    wait_for_no_edit(nvim)

@@ -9,6 +9,10 @@ function M.refusal(buf)
   if vim.bo[buf].buftype ~= '' then
     return ('buffers of type %q have no file'):format(vim.bo[buf].buftype)
   end
+  if vim.api.nvim_buf_get_name(buf) == '' then
+    -- The server knows texts by their URI, and all buffers without a name have the same one.
+    return 'the buffer has no name yet'
+  end
   if vim.b[buf].unmask_enabled == false then
     return 'Unmask is switched off in this buffer (b:unmask_enabled)'
   end

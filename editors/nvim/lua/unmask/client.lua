@@ -1,13 +1,14 @@
 --- The language-server process: start, attach, ask, restart.
 local buffers = require('unmask.buffers')
 local config = require('unmask.config')
+local launch = require('unmask.launch')
 local locate = require('unmask.locate')
 local notify = require('unmask.notify')
+local presence = require('unmask.presence')
 local status = require('unmask.status')
 
 local M = {}
 
-local NAME = 'unmask'
 local MAX_CRASHES = 3
 local CRASH_WINDOW_MS = 180000
 local RESTART_DELAY_MS = 1000
@@ -29,21 +30,52 @@ function M.get()
   return client and not client:is_stopped() and client or nil
 end
 
----@param buf integer
----@return vim.lsp.Client? client nil unless it is initialized and has the buffer
-function M.of(buf)
-  local client = M.get()
-  return client and client.initialized and client.attached_buffers[buf] and client or nil
+---@return boolean whether a server runs or ran
+function M.was_started()
+  return M.server ~= nil
 end
 
----@return table
-local function capabilities()
-  local all = vim.lsp.protocol.make_client_capabilities()
-  if config.current.ghost_text.enabled then
-    all.textDocument.inlineCompletion = { dynamicRegistration = false }
+---@param buf integer
+---@return vim.lsp.Client? client nil unless it is initialized, has the buffer and may see it
+function M.of(buf)
+  local client = M.get()
+  if not client or not client.initialized or not client.attached_buffers[buf] then
+    return nil
   end
-  all.experimental = vim.tbl_extend('force', all.experimental or {}, { unmask = { editPrompt = true } })
-  return vim.tbl_deep_extend('force', all, config.current.capabilities)
+  if buffers.refusal(buf) then
+    -- Nothing tells when a variable of a buffer is set.
+    vim.schedule(function()
+      M.check(buf)
+    end)
+    return nil
+  end
+  return client
+end
+
+--- Takes a buffer away from the server that must not be seen any more.
+---@param buf integer
+function M.check(buf)
+  presence.check(M.get(), buf)
+end
+
+--- So for all buffers: the options were changed.
+function M.check_all()
+  local client = M.get()
+  for buf in pairs(client and vim.deepcopy(client.attached_buffers) or {}) do
+    M.check(buf)
+  end
+end
+
+--- A buffer gets another name: it leaves the server, and comes back under its new name if that may be seen.
+---@param buf integer
+function M.before_name(buf)
+  if presence.before_name(M.get(), buf) then
+    vim.schedule(function()
+      if vim.api.nvim_buf_is_valid(buf) then
+        M.attach(buf)
+      end
+    end)
+  end
 end
 
 ---@param code integer
@@ -71,55 +103,6 @@ local function on_exit(code, signal, id)
   vim.defer_fn(M.attach_all, RESTART_DELAY_MS)
 end
 
----@param level integer
----@return fun(_: any, params: lsp.ShowMessageParams)
-local function show_message(level)
-  return function(_, params)
-    local levels = { notify.error, notify.warn, notify.info, notify.info }
-    if params.type <= level then
-      levels[params.type](params.message)
-    end
-  end
-end
-
----@param server unmask.Server
----@param buf integer
----@return vim.lsp.ClientConfig
-local function client_config(server, buf)
-  return {
-    name = NAME,
-    cmd = server.cmd,
-    root_dir = vim.fs.root(buf, { '.git' }) or vim.uv.cwd(),
-    capabilities = capabilities(),
-    init_options = config.settings(),
-    settings = { unmask = config.settings() },
-    get_language_id = function(_, filetype)
-      return require('unmask.languages').id(filetype)
-    end,
-    handlers = {
-      ['$/unmask/status'] = function(_, params)
-        local was_ready = status.get().kind == 'Normal'
-        status.set(params)
-        if params.kind == 'Normal' and not was_ready then
-          require('unmask.ghost.events').on_ready()
-        end
-      end,
-      ['$/unmask/editPreview'] = function(_, params)
-        require('unmask.edit').on_preview(params)
-      end,
-      ['workspace/applyEdit'] = function(_, params, ctx)
-        return require('unmask.edit.apply').handle(params, ctx)
-      end,
-      ['window/showMessage'] = show_message(vim.lsp.protocol.MessageType.Info),
-    },
-    on_attach = function(client, attached)
-      require('unmask.ghost.events').on_attach(client, attached)
-      require('unmask.edit.next').on_attach(attached)
-    end,
-    on_exit = vim.schedule_wrap(on_exit),
-  }
-end
-
 ---@param server unmask.Server
 ---@param buf integer
 local function start(server, buf)
@@ -127,7 +110,7 @@ local function start(server, buf)
   if not M.get() then
     status.set({ kind = 'Busy', reason = 'starting', message = 'The language server is starting.' })
   end
-  client_id = vim.lsp.start(client_config(server, buf), {
+  client_id = vim.lsp.start(launch.config(server, buf, on_exit), {
     bufnr = buf,
     reuse_client = function(client)
       return client.id == client_id and not client:is_stopped()

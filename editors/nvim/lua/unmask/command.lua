@@ -35,11 +35,9 @@ local function toggle(words)
     local enabled = vim.b.unmask_enabled ~= false
     vim.b.unmask_enabled = not enabled
     local buf = vim.api.nvim_get_current_buf()
-    local running = client.of(buf)
-    if enabled and running then
-      require('unmask.ghost').clear()
-      vim.lsp.buf_detach_client(buf, running.id)
-    elseif not enabled then
+    if enabled then
+      client.check(buf)
+    else
       client.attach(buf)
     end
     return notify.info(enabled and 'off in this buffer.' or 'on in this buffer.')

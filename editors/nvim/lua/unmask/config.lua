@@ -155,27 +155,31 @@ function M.set(options)
   return problems
 end
 
----@param value any
----@return any
-local function without_empty(value)
-  if type(value) ~= 'table' or vim.islist(value) then
-    return value
-  end
+-- Settings that are objects, besides the sections themselves. An empty Lua table could be either: of these it says
+-- nothing and is left out, everywhere else it is a list that the user emptied.
+M.OBJECTS = { ['completion.context'] = true, ['completion.debounceMs'] = true }
+
+---@param settings table
+---@param prefix string
+---@return table? settings without empty objects; nil if nothing is left
+local function without_empty(settings, prefix)
   local kept = {}
-  for name, each in pairs(value) do
-    local inner = without_empty(each)
-    if type(inner) ~= 'table' or next(inner) ~= nil then
-      kept[name] = inner
+  for name, each in pairs(settings) do
+    local path = prefix .. name
+    local is_object = type(each) == 'table' and (prefix == '' or M.OBJECTS[path] or not vim.islist(each))
+    -- Neovim encodes an empty table without a type as a list.
+    kept[name] = each
+    if is_object then
+      kept[name] = without_empty(each, path .. '.')
     end
   end
-  return kept
+  return next(kept) and kept or nil
 end
 
---- The server's settings as they are sent. An empty Lua table could be an object or a list, so there are none inside.
+--- The server's settings as they are sent.
 ---@return table
 function M.settings()
-  local settings = without_empty(M.current.settings)
-  return next(settings) and settings or vim.empty_dict()
+  return without_empty(M.current.settings, '') or vim.empty_dict()
 end
 
 ---@param group 'ghost'|'hunk'

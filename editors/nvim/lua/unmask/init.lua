@@ -8,12 +8,34 @@ local mapped = {}
 
 ---@param event vim.api.keyset.create_autocmd.callback_args
 local function on_event(event)
+  local client = require('unmask.client')
+  client.check(event.buf)
   local start = require('unmask.config').current.start
   local is_insert = event.event == 'InsertEnter'
-  if start == 'manual' or (start == 'insert' and not is_insert) then
-    return
+  -- Once a command has started it, 'manual' is as 'insert'.
+  if start == 'open' or is_insert and (start == 'insert' or client.was_started()) then
+    client.attach(event.buf)
   end
-  require('unmask.client').attach(event.buf)
+end
+
+--- A buffer may have got its name only now: one without a name is left alone.
+---@param event vim.api.keyset.create_autocmd.callback_args
+local function on_name(event)
+  local client = require('unmask.client')
+  client.check(event.buf)
+  if client.get() or require('unmask.config').current.start == 'open' then
+    client.attach(event.buf)
+  end
+end
+
+---@param event vim.api.keyset.create_autocmd.callback_args
+local function on_check(event)
+  require('unmask.client').check(event.buf)
+end
+
+---@param event vim.api.keyset.create_autocmd.callback_args
+local function before_name(event)
+  require('unmask.client').before_name(event.buf)
 end
 
 ---@param modes string|string[]
@@ -49,6 +71,11 @@ function M.enable(event)
   highlights.define()
   vim.api.nvim_create_autocmd('ColorScheme', { group = GROUP, callback = highlights.define })
   vim.api.nvim_create_autocmd({ 'InsertEnter', 'BufEnter', 'FileType' }, { group = GROUP, callback = on_event })
+  -- What decides about a buffer may have changed since it was attached; each of these comes before its text is sent.
+  vim.api.nvim_create_autocmd({ 'BufWritePre', 'BufReadPre', 'TextChanged' }, { group = GROUP, callback = on_check })
+  vim.api.nvim_create_autocmd('BufFilePre', { group = GROUP, callback = before_name })
+  -- `:write NAME` in a buffer without a name brings no BufFilePost.
+  vim.api.nvim_create_autocmd({ 'BufFilePost', 'BufWritePost' }, { group = GROUP, callback = on_name })
   vim.lsp.commands['unmask.client.edit'] = function(command)
     require('unmask.edit').from_code_action(command)
   end
@@ -68,6 +95,7 @@ function M.setup(options)
   end
   if is_enabled then
     map_keys()
+    require('unmask.client').check_all()
     require('unmask.client').push_settings()
   else
     M.enable()

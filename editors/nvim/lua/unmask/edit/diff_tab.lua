@@ -16,15 +16,14 @@ end
 function M.open(session)
   local lines = proposed_lines(session)
   local filetype = vim.bo[session.buf].filetype
-  vim.cmd.tabnew()
+  -- A split shows a buffer that is there: `:tabnew` would leave an empty one behind.
+  vim.cmd('tab split')
   vim.api.nvim_win_set_buf(0, session.buf)
   vim.cmd.diffthis()
-  vim.cmd('rightbelow vertical new')
-  local buf = vim.api.nvim_get_current_buf()
+  local buf = vim.api.nvim_create_buf(false, true)
   vim.api.nvim_buf_set_lines(buf, 0, -1, false, lines)
-  vim.bo[buf].buftype = 'nofile'
   vim.bo[buf].bufhidden = 'wipe'
-  vim.bo[buf].swapfile = false
+  vim.api.nvim_open_win(buf, true, { split = 'right', win = 0 })
   vim.bo[buf].modifiable = false
   vim.bo[buf].filetype = filetype
   pcall(vim.api.nvim_buf_set_name, buf, ('unmask://%s/%s'):format(session.edit_id, 'proposed'))

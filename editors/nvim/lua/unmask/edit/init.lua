@@ -26,12 +26,18 @@ function M.all()
   return sessions
 end
 
---- Ends all edits: the server that knew them is gone.
+--- Ends all edits, as the server that knew them is gone, or the one of a buffer that leaves the server.
 ---@param reason string
-function M.abandon(reason)
-  for _, each in pairs(sessions) do
-    notify.warn('the edit is lost: ' .. reason .. ' Nothing was changed.')
-    each:close()
+---@param buf? integer
+function M.abandon(reason, buf)
+  for of, each in pairs(sessions) do
+    if not buf or of == buf then
+      notify.warn('the edit is lost: ' .. reason .. ' Nothing was changed.')
+      if buf then
+        each:reject_all()
+      end
+      each:close()
+    end
   end
 end
 
@@ -124,9 +130,23 @@ local function open(chosen, instruction)
   return running
 end
 
+--- Opens the folds over a scope in the current window: nothing that is drawn in them would be seen.
+---@param chosen unmask.Scope
+local function unfold(chosen)
+  if vim.api.nvim_get_current_buf() ~= chosen.buf then
+    return
+  end
+  for line = chosen.first + 1, math.min(chosen.stop, vim.api.nvim_buf_line_count(chosen.buf)) do
+    if vim.fn.foldclosed(line) ~= -1 then
+      vim.cmd.foldopen({ range = { line, line }, bang = true })
+    end
+  end
+end
+
 ---@param chosen unmask.Scope
 ---@param instruction string
 local function begin(chosen, instruction)
+  unfold(chosen)
   open(chosen, instruction):send()
 end
 

@@ -38,6 +38,8 @@ function Review:go_to(index)
   if vim.api.nvim_get_current_buf() == self.buf then
     vim.cmd("normal! m'")
     vim.api.nvim_win_set_cursor(0, { self:_row_of(index) + 1, 0 })
+    -- In a closed fold nothing of a hunk would be seen.
+    vim.cmd('normal! zv')
   end
   self:draw()
 end

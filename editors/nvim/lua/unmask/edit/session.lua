@@ -14,6 +14,11 @@ local INVALID_PARAMS = -32602
 local PROGRESS_MS = 250
 local num_edits = 0
 
+---@class unmask.Refinement
+---@field edit_id string of the edit that it goes on from
+---@field review unmask.Review of that edit
+---@field instruction string
+
 ---@class unmask.EditSession
 ---@field buf integer
 ---@field scope unmask.Scope
@@ -24,7 +29,7 @@ local num_edits = 0
 ---@field review unmask.Review? the hunks that wait for a decision
 ---@field preview { settled: string, unsettled: string }?
 ---@field private offered_tick integer? of an edit that nobody asked for
----@field private refined { edit_id: string, review: unmask.Review }? what a refinement goes on from
+---@field private refined unmask.Refinement? the one under way
 ---@field private started integer
 ---@field private cancel fun()
 ---@field private on_close fun()
@@ -68,7 +73,9 @@ function Session:_on_track_change()
     return self:close()
   end
   if self.track.is_stale then
-    notify.warn('the text inside the edit was changed. Undo that, run the edit again, or discard it.')
+    local problem = self.track:problem()
+    local change, rerun = problem or 'the text inside the edit was changed', problem and '' or ' run the edit again,'
+    notify.warn(('%s. Undo that,%s or discard it.'):format(change, rerun))
   end
   self:draw()
 end
@@ -81,7 +88,9 @@ function Session:draw()
   if self.track.is_stale then
     render.clear(self.buf)
     local chunks = { { 'Unmask: the text was changed', 'UnmaskStale' } }
-    vim.list_extend(chunks, render.key('rerun', 'run again'))
+    if not self.track:problem() then
+      vim.list_extend(chunks, render.key('rerun', 'run again'))
+    end
     return render.hint(self.buf, self.track.first, vim.list_extend(chunks, render.key('reject_all', 'discard')))
   end
   if self.review then
@@ -122,7 +131,7 @@ function Session:_argument(encoding)
   return {
     uri = vim.uri_from_bufnr(self.buf),
     range = range,
-    instruction = self.instruction,
+    instruction = self.refined and self.refined.instruction or self.instruction,
     version = vim.lsp.util.buf_versions[self.buf],
     originalSha256 = apply.hash(self.buf, range, encoding),
     apply = false,
@@ -196,6 +205,10 @@ function Session:_on_answer(base, problem, answer, code)
     local say = is_harmless and notify.info or notify.warn
     say(answer.message)
     return self:_give_up()
+  end
+  if self.refined then
+    -- Made again, it is made of the text without the proposal: that takes both.
+    self.instruction = self.instruction .. '\n' .. self.refined.instruction
   end
   self.refined, self.state = nil, 'deciding'
   self.review = review.new(self.track, hunks.from_edits(answer.edits, base, self.track.lines))
@@ -277,6 +290,10 @@ end
 --- Makes the edit anew, of the text as it is now.
 function Session:rerun()
   if self.state == 'deciding' then
+    local problem = self.track:problem()
+    if problem then
+      return notify.warn(problem .. '. Undo that, or discard the edit and start another one.')
+    end
     client.execute('unmask.rejectEdit', { editId = self.edit_id })
     self:_follow(self.track.first, self.track.first + self.track.count)
     self:send()
@@ -287,8 +304,7 @@ end
 ---@param instruction string
 function Session:refine(instruction)
   if self:_may_decide() then
-    self.instruction = instruction
-    self.refined = { edit_id = self.edit_id, review = self.review }
+    self.refined = { edit_id = self.edit_id, review = self.review, instruction = instruction }
     self:send()
   end
 end

@@ -1,4 +1,6 @@
 --- Follows the lines of an edit while the buffer changes: edits above move them, edits inside make them stale.
+local block = require('unmask.edit.block')
+
 local M = {}
 
 ---@class unmask.Track
@@ -7,8 +9,10 @@ local M = {}
 ---@field count integer how many rows there are now
 ---@field lines string[] the text that the edit was asked for
 ---@field is_stale boolean
+---@field is_lost boolean stale, and the rows are not known to be the edit's: a change went over their border
 ---@field is_gone boolean the buffer was unloaded or reloaded
 ---@field private is_ended boolean
+---@field private blocks unmask.Block[] by which the lines are found again
 ---@field private on_change fun()
 local Track = {}
 Track.__index = Track
@@ -27,6 +31,10 @@ end
 ---@param last_new integer
 function Track:_move(first, last_old, last_new)
   local delta = last_new - last_old
+  if delta == 0 then
+    -- As many lines as before, as `:%s` leaves them: each is where it was.
+    return
+  end
   if last_old <= self.first then
     local start = self.first
     self.first = start + delta
@@ -48,26 +56,55 @@ function Track:_move(first, last_old, last_new)
     end
     return
   end
+  if first < self.first or last_old > self.first + self.count then
+    self.is_lost = true
+  end
   local stop = math.max(self.first + self.count, last_old) + delta
   self.first = math.min(self.first, first)
   self.count = math.max(0, stop - self.first)
+end
+
+---@return string? problem why it is not known which lines are the edit's now
+function Track:problem()
+  if self.count == 0 then
+    return 'the lines of the edit are gone'
+  end
+  return self.is_lost and 'a change went over the border of the edit, so its lines are not known any more' or nil
+end
+
+--- Looks for the text that the edit was asked for, and takes its place if there is one only.
+---@param changed integer the first row of the change
+---@param stop integer the row after its last one
+---@return boolean whether it was found
+function Track:_find(changed, stop)
+  local first = block.find(self.buf, self.blocks)
+  local is_changed = first and first < stop and first + #self.lines > changed
+  -- While its own lines are known the same text elsewhere is not that of the edit, unless the change brought it here.
+  if not first or not (is_changed or self:problem()) then
+    return false
+  end
+  self.first, self.count = first, #self.lines
+  return true
 end
 
 ---@param first integer
 ---@param last_old integer
 ---@param last_new integer
 function Track:_on_lines(first, last_old, last_new)
+  local was_stale, had = self.is_stale, self:problem()
   local stop = self.first + self.count
-  if first > stop or (first == stop and not self.is_stale) then
-    return
+  local is_below = first > stop or (first == stop and not was_stale)
+  local is_inside = not is_below and last_old > self.first
+  if not is_below then
+    self:_move(first, last_old, last_new)
   end
-  local is_inside = last_old > self.first
-  self:_move(first, last_old, last_new)
-  if is_inside or self.is_stale then
-    -- Undoing a change inside makes the text right again.
-    local was_stale = self.is_stale
-    self.is_stale = not self:is_intact()
-    if self.is_stale ~= was_stale then
+  if is_inside or was_stale then
+    -- Undoing a change inside makes the text right again; so does whatever brings it back, wherever it is then.
+    self.is_stale = not self:is_intact() and not self:_find(first, last_new)
+    self.is_lost = self.is_lost and self.is_stale
+    -- Lines that were replaced by the same ones have lost what was drawn at them.
+    local is_replaced = is_inside and not self.is_stale
+    if self.is_stale ~= was_stale or self:problem() ~= had or is_replaced then
       vim.schedule(self.on_change)
     end
   end
@@ -81,7 +118,7 @@ end
 ---@param buf integer
 ---@param first integer
 ---@param stop integer
----@param on_change fun() called when the lines became stale or right again, or the buffer went away
+---@param on_change fun() called when the lines became stale or right again or were replaced, or the buffer went away
 ---@return unmask.Track
 function M.new(buf, first, stop, on_change)
   local self = setmetatable({
@@ -90,6 +127,8 @@ function M.new(buf, first, stop, on_change)
     count = stop - first,
     lines = vim.api.nvim_buf_get_lines(buf, first, stop, false),
     is_stale = false,
+    is_lost = false,
+    blocks = block.around(buf, first, stop),
     is_gone = false,
     is_ended = false,
     on_change = on_change,
