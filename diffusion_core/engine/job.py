@@ -268,9 +268,11 @@ class Job:
 
     def fail(self, error: Exception) -> None:
         """Resolve the future with an error."""
-        self._release()
-        if not self.future.done():
-            self.future.set_exception(error)
+        try:
+            self._release()
+        finally:  # whoever waits gets an answer
+            if not self.future.done():
+                self.future.set_exception(error)
 
     def _release(self) -> None:
         if self._run is not None:
