@@ -345,11 +345,20 @@ class Engine:
                 self._end(job, error=explain(job, error))
 
     def _has_memory(self, job: Job) -> bool:
-        """Whether keys and values of ``job`` fit beside those under way. A job that is alone may always try."""
-        answers = [other for other in self._active if not other.is_warm_up]
-        if not answers:
+        """Whether keys and values of ``job`` fit beside all that is under way; for an answer warm-ups end first."""
+        while not self._fits(job):
+            guesses = [] if job.is_warm_up else [other for other in self._active if other.is_warm_up]
+            if not guesses:
+                return False
+            # The user's own first: what it has computed is probably the beginning of this very request.
+            self._end(min(guesses, key=lambda other: other.caller.user != job.caller.user))
+        return True
+
+    def _fits(self, job: Job) -> bool:
+        """Whether there is memory for ``job`` now. A job that is alone may always try."""
+        if not self._active:
             return True
-        held = sum(other.cache_bytes for other in answers)
+        held = sum(other.cache_bytes for other in self._active)
         if held + job.cache_bytes > self._config.active_cache_bytes:
             return False
         return job.cache_bytes <= available_bytes(self._config, self._device)

@@ -15,6 +15,7 @@ from diffusion_core.callers import OWNER, Caller
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.engine import Engine
 from diffusion_core.engine.job import Job
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.engine.turns import HALF_LIFE_S, Usage
 from diffusion_core.engine.waiting import PlaceTimes, WaitingLine
 from diffusion_core.errors import Closed, ConfigError, EngineError, Overloaded, RequestCancelled
@@ -124,6 +125,27 @@ def test_caches_beyond_the_bound_wait_and_one_always_goes(start: Callable[..., E
         time.sleep(0.001)
     assert most == 1
     assert all(job.future.result().num_tokens == 30 for job in jobs)
+
+
+def test_warm_ups_count_and_end_first_where_an_answer_does_not_fit(
+    start: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start(active_cache_bytes=1)
+    original, beside = engine._begin, []
+
+    def begin(job: Job, model: LoadedModel) -> None:
+        beside.append([other.is_warm_up for other in engine._active])
+        original(job, model)
+
+    monkeypatch.setattr(engine, "_begin", begin)
+    warm_ups = [
+        engine.submit(WarmRequest(completion=completion(f"{n} " * 900)), caller=user(f"u{n}")) for n in range(4)
+    ]
+    answer = engine.submit(completion("abc " * 50, 30), caller=user("v"))
+    assert answer.future.result(timeout=30).num_tokens == 30
+    for job in warm_ups:
+        job.future.result(timeout=30)
+    assert beside == [[]] * 5, "each of them was alone"
 
 
 def test_a_full_line_says_when_to_come_again_and_makes_room_for_who_has_less(start: Callable[..., Engine]) -> None:
