@@ -27,7 +27,7 @@ from diffusion_core.sampling.parallel import ParallelPolicy
 from diffusion_core.sampling.policy import LOSSLESS, DecodingPolicy, Step, resolve_policy
 from diffusion_core.sampling.rounds import MAX_SLOT_ROWS, RoundPlanner, RoundShape
 from diffusion_core.sampling.sequence import DecodingSequence
-from diffusion_core.sampling.stop import StopRule, find_repetition
+from diffusion_core.sampling.stop import FenceRule, Stop, StopRule, find_repetition
 from diffusion_core.sampling.unmask import select_by_confidence, select_fixed
 from diffusion_core.sampling.verified import AutoregressivePolicy, VerifiedPolicy
 
@@ -172,7 +172,7 @@ class BlockDecoder:
             step = yield from self._policy.step(self._sequence)
             self._read(step.accepted)
             if step.is_final and self.answer.finish_reason is None:
-                self._finish(len(self.answer.text), FinishReason.STOP)
+                self._finish_by_model(FinishReason.STOP)
             yield Progress(0, self.answer.text, step.draft, step)
 
     def settled_text(self) -> str:
@@ -197,7 +197,7 @@ class BlockDecoder:
         for token in tokens:
             self._token_starts.append(len(self.answer.text))
             if token in self._task.stop_token_ids:
-                self._finish(len(self.answer.text), FinishReason.STOP)
+                self._finish_by_model(FinishReason.STOP)
                 return
             self.answer.num_tokens += 1
             self._num_read += 1
@@ -206,7 +206,7 @@ class BlockDecoder:
             if piece and self._check_rules(len(piece)):
                 return
             if self.answer.num_tokens >= self._task.max_tokens:
-                self._finish(len(self.answer.text), FinishReason.LENGTH)
+                self._finish_by_model(FinishReason.LENGTH)
                 return
             if self._check_repetition():
                 return
@@ -217,6 +217,13 @@ class BlockDecoder:
                 self._finish(stop.keep, stop.reason)
                 return True
         return False
+
+    def _finish_by_model(self, reason: FinishReason) -> None:
+        """End the answer with all of its text, unless a rule waited for what comes behind it: now nothing does."""
+        text = self.answer.text
+        waited = (rule.check_end(text) for rule in self._task.stop_rules if isinstance(rule, FenceRule))
+        stop = next(filter(None, waited), Stop(len(text), reason))
+        self._finish(stop.keep, stop.reason)
 
     def _check_repetition(self) -> bool:
         start = self._sequence.num_prompt

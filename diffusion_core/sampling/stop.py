@@ -6,6 +6,7 @@ one. A rule returns the length of the text to keep, or None to go on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -48,22 +49,49 @@ class LineRule:
 
 
 class FenceRule:
-    """An edited selection ends where its closing fence stands at the start of a line."""
+    """An edited selection ends where its closing fence stands alone on a line.
+
+    A fence with a word behind it (a Markdown text has such lines) opens a block inside the answer, which the next fence
+    that stands alone closes. So a line counts when it is complete, or when the model ends there.
+    """
 
     def __init__(self, fence: str) -> None:
         self._fence = fence
+        # What stands behind a fence has no backticks: those would be inline code.
+        self._opening = re.compile(rf"({fence}`*)[ \t]*[^`\s][^`]*")
+        self._closing = re.compile(rf"({fence}`*)\s*")
+        self._nested_closing = re.compile(rf" {{0,3}}({fence}`*)\s*")
+        self._unfinished = re.compile(rf"`+|{fence}`*[ \t\r]*")
 
     def check(self, text: str, num_new: int) -> Stop | None:
         """Stop before the fence; the line break before it belongs to the answer."""
-        if text.startswith(self._fence):
-            return Stop(0, FinishReason.STOP)
-        start = max(0, len(text) - num_new - len(self._fence))
-        found = text.find("\n" + self._fence, start)
-        return Stop(found + 1, FinishReason.STOP) if found >= 0 else None
+        if "\n" not in text[len(text) - num_new :]:
+            return None
+        return self._find(text[: text.rfind("\n")])
+
+    def check_end(self, text: str) -> Stop | None:
+        """As :meth:`check`, of a text behind which nothing comes any more: its last line is complete."""
+        return self._find(text)
+
+    def _find(self, text: str) -> Stop | None:
+        if self._fence not in text:
+            return None
+        start, opened = 0, ""
+        for line in text.split("\n"):
+            if opened:
+                closing = self._nested_closing.fullmatch(line)
+                opened = "" if closing and len(closing[1]) >= len(opened) else opened
+            elif self._closing.fullmatch(line):
+                return Stop(start, FinishReason.STOP)
+            elif opening := self._opening.fullmatch(line):
+                opened = opening[1]
+            start += len(line) + 1
+        return None
 
     def settled(self, text: str) -> int:
-        """All but what may be the beginning of a fence."""
-        return len(text.rstrip("`"))
+        """All but a line at the end that may become the fence."""
+        start = text.rfind("\n") + 1
+        return start if self._unfinished.fullmatch(text, start) else len(text)
 
 
 class SuffixRule:

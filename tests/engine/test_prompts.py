@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from diffusion_core.prompts import Prompt, Special, prompt_format
-from diffusion_core.prompts.edits import drop_stray_fence
-from diffusion_core.requests import CompletionRequest, Snippet
+from diffusion_core.prompts.edits import choose_fence, drop_stray_fence
+from diffusion_core.requests import CompletionRequest, EditRequest, Snippet
 
 FORMAT = prompt_format("qwen2.5-coder/1")
 REQUEST = CompletionRequest(prefix="P", suffix="S", language="python", path="a/main.py", repository="project")
@@ -64,3 +64,10 @@ def test_special_tokens_in_a_snippet_stay_text() -> None:
 )
 def test_a_last_fence_that_closes_nothing_is_dropped(text: str, selection: str, kept: str) -> None:
     assert drop_stray_fence(text, selection) == kept
+
+
+def test_the_fence_is_longer_than_any_in_what_is_shown() -> None:
+    plain = EditRequest(selection="x\n", instruction="y")
+    assert choose_fence(plain) == "```"
+    assert choose_fence(dataclasses.replace(plain, before="````")) == "`````"
+    assert choose_fence(dataclasses.replace(plain, snippets=(Snippet(path="a.md", text="````sh\n"),))) == "`````"

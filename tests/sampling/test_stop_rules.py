@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from helpers.tiny_models import tiny_denoiser, tiny_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusion_core.requests import FinishReason
+from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
+from diffusion_core.sampling.sequence import DecodingSequence, SequenceCache
 from diffusion_core.sampling.stop import (
     BraceScopeRule,
     FenceRule,
@@ -32,8 +35,12 @@ CASES = [
     (LineRule(), "a = 1\nb", 5, FinishReason.LINE),
     (LineRule(), "a = 1\r\nb", 5, FinishReason.LINE),
     (FenceRule("```"), "x = 1\n```\nmore", 6, FinishReason.STOP),
-    (FenceRule("```"), "```", 0, FinishReason.STOP),
-    (FenceRule("````"), "s = '''\n```\n'''\n````", 16, FinishReason.STOP),
+    (FenceRule("```"), "```\n", 0, FinishReason.STOP),
+    (FenceRule("```"), "x = 1\n```` \r\nmore", 6, FinishReason.STOP),
+    (FenceRule("````"), "s = '''\n```\n'''\n````\n", 16, FinishReason.STOP),
+    (FenceRule("```"), "## Install\n\n```bash\npip install a\n```\n\nDone.\n```\nThis", 45, FinishReason.STOP),
+    (FenceRule("```"), "````md\n```\n  ````\n```\n", 18, FinishReason.STOP),
+    (FenceRule("```"), "```a``` is code\n```\n", 16, FinishReason.STOP),
     (SuffixRule("\n    c = 3\n    return c\n"), "b = 2\n    c = 3\n    return c\n", 6, FinishReason.SUFFIX),
     (SuffixRule("c = 3\nd = 4\n", starts_line=True), "c = 3\nd = 4\n", 0, FinishReason.SUFFIX),
     (ScopeRule("def f():\n    "), "x = 1\n    return x\n\nprint", 20, FinishReason.SCOPE),
@@ -56,6 +63,8 @@ def test_rules_stop_where_they_should(rule: StopRule, text: str, keep: int, reas
     ("rule", "text"),
     [
         (FenceRule("```"), "x = '```'\n  ```\n"),
+        (FenceRule("```"), "x = 1\n```"),  # a word may follow
+        (FenceRule("```"), "```bash\nls\n```\n"),
         (SuffixRule("\nc = 3\nd = 4\n"), "c = 3\n"),  # one line alone may well be meant
         (SuffixRule("\n)\n)\n"), "x\n)\n)\n"),  # brackets say nothing
         (SuffixRule(""), "a\nb\n"),
@@ -70,6 +79,26 @@ def test_rules_stop_where_they_should(rule: StopRule, text: str, keep: int, reas
 )
 def test_rules_let_code_go_on(rule: StopRule, text: str) -> None:
     assert run(rule, text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "keep"), [("x = 1\n```", 6), ("```", 0), ("x = 1\n```py", None), ("```bash\nls\n```", None), ("x", None)]
+)
+def test_a_last_line_is_complete_when_the_model_ends(text: str, keep: int | None) -> None:
+    assert FenceRule("```").check_end(text) == (None if keep is None else Stop(keep, FinishReason.STOP))
+
+
+@pytest.mark.parametrize("has_stop_token", [True, False])
+def test_a_fence_that_the_model_ends_with_is_no_part_of_the_answer(has_stop_token: bool) -> None:
+    tokenizer, denoiser = tiny_tokenizer(), tiny_denoiser()
+    tokens = tokenizer.encode("x = 1\n```").ids
+    task = DecodingTask(
+        max_tokens=64 if has_stop_token else len(tokens), stop_rules=(FenceRule("```"),), stop_token_ids=frozenset({9})
+    )
+    sequence = DecodingSequence(denoiser, [1], SequenceCache.create(denoiser, 64), num_prompt=1)
+    decoder = BlockDecoder(denoiser, tokenizer, sequence, task)
+    decoder.replay([*tokens, *([9] if has_stop_token else [])])
+    assert (decoder.answer.text, decoder.answer.finish_reason) == ("x = 1\n", FinishReason.STOP)
 
 
 @given(st.text("ab \n`", max_size=60), st.integers(1, 9))
