@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from diffusion_core.requests import FinishReason
+from diffusion_core.sampling.long_strings import open_string, scan_strings
 from diffusion_core.scope import IndentedScope, may_become_clause
 
 
@@ -139,19 +140,35 @@ class ScopeRule:
 
     def __init__(self, prefix: str, suffix: str = "", *, has_clauses: bool = True) -> None:
         self._scope = IndentedScope(prefix, suffix, has_clauses=has_clauses)
+        self._head = prefix[prefix.rfind("\n") + 1 :]
+        # YAML, which has no clauses, has no such strings either.
+        self._has_strings = has_clauses
+        self._open = open_string(prefix) if has_clauses else ""
 
     def check(self, text: str, num_new: int) -> Stop | None:
         """Stop before the first line outside; its first character decides."""
         if not num_new:
             return None
-        lines = text.split("\n")
-        outside = self._scope.first_outside(lines)
-        return None if outside is None else Stop(sum(len(line) + 1 for line in lines[:outside]), FinishReason.SCOPE)
+        lines, (outside, _) = self._find_end(text)
+        return None if outside is None else Stop(_length(lines[:outside]), FinishReason.SCOPE)
 
     def settled(self, text: str) -> int:
-        """All but a line at the end of which too little is known."""
+        """All but a line at the end of which too little is known, and comments that may belong to what follows."""
+        lines, (_, comments) = self._find_end(text)
+        if comments is not None:
+            return _length(lines[:comments])
         start = text.rfind("\n") + 1
         return start if start and may_become_clause(text[start:].strip()) else len(text)
+
+    def _find_end(self, text: str) -> tuple[list[str], tuple[int | None, int | None]]:
+        lines = text.split("\n")
+        inside = scan_strings(self._head + text, self._open)[1] if self._has_strings else ()
+        return lines, self._scope.find_end(lines, inside)
+
+
+def _length(lines: Sequence[str]) -> int:
+    """Characters of whole lines, each with its line break."""
+    return sum(len(line) + 1 for line in lines)
 
 
 class BraceScopeRule:
