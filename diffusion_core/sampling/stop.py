@@ -213,17 +213,28 @@ BRACE_LANGUAGES = frozenset(
 INDENTED_LANGUAGES = frozenset({"python", "yaml", "coffeescript", "nim"})
 
 
-def find_repetition(tokens: Sequence[int], *, min_repeats: int = 6, min_tokens: int = 96) -> int | None:
-    """The period of a loop at the end of ``tokens``, or None.
+def _loop_span(period: int) -> int:
+    """Tokens that make a loop: at least six equal pieces, and 96. Tables and long literals repeat too: that is high."""
+    return max(6 * period, 96)
 
-    A loop is at least ``min_repeats`` equal pieces in a row that make up at least ``min_tokens`` tokens: tables and
-    long literals repeat too, so the bar is high.
-    """
+
+def find_repetition(tokens: Sequence[int]) -> int | None:
+    """The period of a loop at the end of ``tokens``, or None."""
     for period in range(1, 33):
-        span = max(min_repeats * period, min_tokens)
+        span = _loop_span(period)
         if len(tokens) < span or tokens[-1] != tokens[-1 - period]:
             continue
         tail = tokens[-span:]
         if all(tail[i] == tail[i - period] for i in range(period, span)):
             return period
     return None
+
+
+def has_loop(tokens: Sequence[int], period: int) -> bool:
+    """Whether a loop of that period stands anywhere in ``tokens``."""
+    num_equal = 0
+    for at in range(period, len(tokens)):
+        num_equal = num_equal + 1 if tokens[at] == tokens[at - period] else 0
+        if num_equal >= _loop_span(period) - period:
+            return True
+    return False

@@ -19,6 +19,7 @@ from diffusion_core.sampling.stop import (
     StopRule,
     SuffixRule,
     find_repetition,
+    has_loop,
 )
 
 
@@ -124,3 +125,21 @@ def test_loops_are_found_and_tables_are_not() -> None:
     assert find_repetition(list(range(500))) is None
     assert find_repetition([0, 5] * 20) is None  # a short table
     assert find_repetition([4] * 200) == 1
+
+
+def test_a_loop_of_the_edited_text_may_stand_in_the_answer() -> None:
+    tokenizer, denoiser = tiny_tokenizer(), tiny_denoiser()
+    board = "[" + "[0, 0, 0, 0, 0, 0, 0, 0],\n" * 8 + "]"
+    tokens = tuple(tokenizer.encode(board).ids)
+    assert has_loop(tokens, 3) is False and has_loop(tokens, 26)
+    ones = [tokenizer.encode("1").ids[0] if t == tokenizer.encode("0").ids[0] else t for t in tokens]
+    for original, answer, reason in (
+        ((), tokens, FinishReason.REPETITION),
+        (tokens, tokens, None),
+        (tokens, ones, None),
+        (tokens, tokenizer.encode("ab" * 60).ids, FinishReason.REPETITION),
+    ):
+        sequence = DecodingSequence(denoiser, [1, *answer], SequenceCache.create(denoiser, 64), num_prompt=1)
+        decoder = BlockDecoder(denoiser, tokenizer, sequence, DecodingTask(max_tokens=999, original=original))
+        decoder.replay(answer)
+        assert decoder.answer.finish_reason is reason
