@@ -30,6 +30,7 @@ from diffusion_core.model.config import (
     DIFFUSION_CONFIG_FILE,
     MODEL_CONFIG_FILE,
     DiffusionConfig,
+    DrafterKind,
     ModelConfig,
     read_diffusion_config,
     read_model_config,
@@ -112,15 +113,41 @@ def join_records(folder: Path, model: Transformer) -> LoadedFolder:
     """A loaded model and the records that lie beside its weights.
 
     Raises:
-        CheckpointError: a record is missing or damaged; it is named.
+        CheckpointError: a record is missing, damaged or of another model; it is named.
     """
     model.requires_grad_(False).eval()
-    return LoadedFolder(
+    loaded = LoadedFolder(
         model=model,
         tokenizer=read_tokenizer(folder / TOKENIZER_FILE),
         model_config=model.config,
         diffusion_config=read_diffusion_config(folder / DIFFUSION_CONFIG_FILE),
     )
+    _check_ids(folder, loaded)
+    return loaded
+
+
+def _check_ids(folder: Path, loaded: LoadedFolder) -> None:
+    """Every id that the records name must have a row in the model; rows that no id names are padding."""
+    size, contract = loaded.model_config.vocab_size, loaded.diffusion_config
+    last = max(loaded.tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+    if last >= size:
+        raise CheckpointError(
+            f"{folder / TOKENIZER_FILE} has the id {last}, the vocabulary of {folder / WEIGHTS_FILE} ends at "
+            f"{size - 1}: the tokenizer is that of another model"
+        )
+    masks = () if contract.mask_token_id is None else (contract.mask_token_id,)
+    # A gated adapter has its own embedding of the mask, behind the vocabulary.
+    num_masks = size + (contract.drafter is DrafterKind.GATED_ADAPTER)
+    named = (
+        ("mask_token_id", masks, num_masks),
+        ("stop_token_ids", contract.stop_token_ids, size),
+        ("banned_token_ids", contract.banned_token_ids, size),
+    )
+    for key, ids, end in named:
+        if wrong := [found for found in ids if type(found) is not int or not 0 <= found < end]:
+            raise CheckpointError(
+                f"{folder / DIFFUSION_CONFIG_FILE}: {key} has {wrong[0]!r}, the model's ids are 0 to {end - 1}"
+            )
 
 
 class _SkipInitialisation(TorchFunctionMode):

@@ -49,7 +49,7 @@ class CostFile:
             if not isinstance(entry, dict) or type(entry["threads"]) is not int or entry["threads"] < 1:
                 return None
             return Remembered(CostTable.from_plain(entry["table"]), entry["threads"])
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, TypeError, OverflowError):  # an integer may be too large for a float
             return None
 
     def write(self, key: str, remembered: Remembered) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from statistics import quantiles
 
@@ -24,7 +25,7 @@ from diffusion_core.engine.cost_file import CostFile
 from diffusion_core.engine.counters import EngineCounters, Tally
 from diffusion_core.engine.decoding_reports import report_decoding
 from diffusion_core.engine.device import choose_device, choose_precision, resident_bytes
-from diffusion_core.engine.forwards import explain, run_forward
+from diffusion_core.engine.forwards import explain, locate_fault, run_forward
 from diffusion_core.engine.job import FrameCallback, Job
 from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.engine.memory import available_bytes
@@ -40,6 +41,12 @@ logger = logging.getLogger(__name__)
 
 # Latencies that `unmask status` speaks of.
 _NUM_LATENCIES = 200
+
+# Seconds to wait behind a fault of the engine itself: one that comes at once again must not take a whole core.
+_RECOVERY_S = 0.05
+
+# What an engine is by the state of its completion model; any other state is a failure.
+_STATUSES = {"ready": "ready", "loading": "loading", "not_loaded": "loading"}
 
 
 class Engine:
@@ -149,7 +156,7 @@ class Engine:
         # Twentieths: the 10th is the median, the 19th the 95th percentile.
         cuts = quantiles(latencies, n=20) if len(latencies) > 1 else [latencies[0] if latencies else 0.0] * 19
         return Health(
-            status={"ready": "ready", "loading": "loading", "not_loaded": "loading"}.get(main, "failed"),
+            status="failed" if self._has_ended else _STATUSES.get(main, "failed"),
             version=package_version(),
             device=str(self._device),
             dtype=str(self._hosts.precision_of(self._config.model)),
@@ -164,6 +171,11 @@ class Engine:
             notices=self._hosts.notices,
             decoding=report_decoding(self._hosts.loaded(), self._num_threads),
         )
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether the thread has run and runs no more."""
+        return self._thread.ident is not None and not self._thread.is_alive()
 
     def counters(self) -> EngineCounters:
         """What the engine has done and is doing; cheap, and from any thread."""
@@ -201,24 +213,51 @@ class Engine:
             self._wake.notify_all()
 
     def _loop(self) -> None:
-        # The number of threads belongs to the thread that sets it.
-        self._calibration.set_threads()
-        while self._wait_for_work():
+        try:
+            # The number of threads belongs to the thread that sets it.
+            self._calibration.set_threads()
+            while self._take_turn():
+                pass
+        finally:  # however it ends, nobody waits for ever
+            with self._wake:
+                self._is_closed = True
+                lost = [*self._active, *self._line.clear()]
+                self._active.clear()
+            for job in lost:
+                with suppress(Exception):
+                    job.fail(Closed("the engine is shutting down"))
+
+    def _take_turn(self) -> bool:
+        """Wait for work and do a piece of it; False when the engine closes.
+
+        What fails here fails whoever is under way, and the thread goes on.
+        """
+        try:
+            if not self._wait_for_work():
+                return False
             self._end_lost()
             self._begin_waiting()
             self._num_threads = torch.get_num_threads()
             if self._active:
-                try:
-                    self._forward()
-                except Exception as error:  # the last resort: whoever waits gets an answer, and the engine goes on
-                    for job in list(self._active):
-                        self._end(job, error=explain(job, error))
+                self._forward()
             else:
                 self._calibration.advance()
+        except Exception as error:
+            self._recover(error)
+        return True
+
+    def _recover(self, error: Exception) -> None:
+        """The last resort: end what is under way, or else what waits, so that the same fault does not come for ever."""
         with self._wake:
-            lost = [*self._active, *self._line.clear()]
-        for job in lost:
-            job.fail(Closed("the engine is shutting down"))
+            concerned = [*self._active] or [*self._line.jobs]
+        if not concerned:
+            logger.error("the engine failed while nobody waited: %s", locate_fault(error))
+        for job in concerned:
+            with suppress(Exception):
+                self._end(job, error=explain(job, error))
+        with self._wake:
+            if not self._is_closed:
+                self._wake.wait(timeout=_RECOVERY_S)
 
     def _wait_for_work(self) -> bool:
         """Sleep until a request arrives, a model is loaded, or something ends; False when the engine closes."""
@@ -269,7 +308,11 @@ class Engine:
         if error is not None:
             job.fail(error)
             return
-        job.finish(reason)
+        try:
+            job.finish(reason)
+        except Exception as failure:  # it is out of every list: nobody else would answer it
+            job.fail(explain(job, failure))
+            return
         if reason is None and not job.is_warm_up:
             self._latencies.append(job.future.result().timings.total_ms)
 
@@ -302,11 +345,20 @@ class Engine:
                 self._end(job, error=explain(job, error))
 
     def _has_memory(self, job: Job) -> bool:
-        """Whether keys and values of ``job`` fit beside those under way. A job that is alone may always try."""
-        answers = [other for other in self._active if not other.is_warm_up]
-        if not answers:
+        """Whether keys and values of ``job`` fit beside all that is under way; for an answer warm-ups end first."""
+        while not self._fits(job):
+            guesses = [] if job.is_warm_up else [other for other in self._active if other.is_warm_up]
+            if not guesses:
+                return False
+            # The user's own first: what it has computed is probably the beginning of this very request.
+            self._end(min(guesses, key=lambda other: other.caller.user != job.caller.user))
+        return True
+
+    def _fits(self, job: Job) -> bool:
+        """Whether there is memory for ``job`` now. A job that is alone may always try."""
+        if not self._active:
             return True
-        held = sum(other.cache_bytes for other in answers)
+        held = sum(other.cache_bytes for other in self._active)
         if held + job.cache_bytes > self._config.active_cache_bytes:
             return False
         return job.cache_bytes <= available_bytes(self._config, self._device)

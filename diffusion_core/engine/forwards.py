@@ -43,10 +43,14 @@ def explain(job: Job, error: Exception) -> Exception:
         return error
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return OutOfMemory("the request does not fit the memory: shorten the context or the answer")
-    # Only where it happened: messages of foreign errors may quote what was asked.
-    where = " < ".join(f"{place.filename}:{place.lineno}" for place in reversed(extract_tb(error.__traceback__)[-6:]))
-    logger.error("request %s failed with %s at %s", job.request.id, type(error).__name__, where)
+    logger.error("request %s failed with %s", job.request.id, locate_fault(error))
     return EngineError(f"the engine failed ({type(error).__name__}); its log has the details")
+
+
+def locate_fault(error: Exception) -> str:
+    """What happened where, and no more: messages of foreign errors may quote what was asked."""
+    where = " < ".join(f"{place.filename}:{place.lineno}" for place in reversed(extract_tb(error.__traceback__)[-6:]))
+    return f"{type(error).__name__} at {where}"
 
 
 def run_forward(batch: Batch) -> list[tuple[Job, Exception | None]]:

@@ -155,8 +155,10 @@ class Job:
         self._sequence = DecodingSequence(
             model.denoiser, list(prompt.tokens), cache, num_prompt=len(prompt.tokens), suffix=prompt.suffix
         )
+        sources, self._original = draft_sources(self.request, model, prompt.tokens)
         task = DecodingTask(
             max_tokens=max_tokens,
+            original=self._original.text if self._original else (),
             decoding=self.request.decoding,
             sampling=self.request.sampling,
             stop_rules=stop_rules(self.request, model),
@@ -166,7 +168,6 @@ class Job:
             # Until costs are measured: on a CPU the many rows of slots behind every length mostly do not pay.
             round_shape=RoundShape.TWO_PASS if model.denoiser.model.device.type == "cpu" else RoundShape.ALL_LENGTHS,
         )
-        sources, self._original = draft_sources(self.request, model, prompt.tokens)
         is_lossless = resolve_policy(task.decoding.policy, model.denoiser) in LOSSLESS
         recorder = DepartureRecorder() if self.num_alternatives and is_lossless else None
         self._decoder = BlockDecoder(
@@ -268,9 +269,11 @@ class Job:
 
     def fail(self, error: Exception) -> None:
         """Resolve the future with an error."""
-        self._release()
-        if not self.future.done():
-            self.future.set_exception(error)
+        try:
+            self._release()
+        finally:  # whoever waits gets an answer
+            if not self.future.done():
+                self.future.set_exception(error)
 
     def _release(self) -> None:
         if self._run is not None:

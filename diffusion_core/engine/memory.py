@@ -27,14 +27,16 @@ GB = 1e9
 
 
 def available_bytes(config: EngineConfig, device: torch.device) -> int:
-    """Memory that a further model may take: the configured limit less what is used, and what is free."""
+    """Memory of the device that a further model may take: the configured limit less what is used, and what is free."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
     else:
         free = min(psutil.virtual_memory().available, cgroup_free_bytes())
-    if config.memory_limit_bytes:
-        return min(int(free), config.memory_limit_bytes - resident_bytes())
-    return int(free)
+    if not config.memory_limit_bytes:
+        return int(free)
+    # What the process has in the host's memory says nothing of a GPU's.
+    used = torch.cuda.memory_reserved(device) if device.type == "cuda" else resident_bytes()
+    return min(int(free), config.memory_limit_bytes - used)
 
 
 def cgroup_free_bytes(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:

@@ -18,6 +18,7 @@ from diffusion_core.config import EngineConfig
 from diffusion_core.engine.device import Precision, choose_precision
 from diffusion_core.engine.loaded_model import LoadedModel, assemble
 from diffusion_core.engine.memory import Demand, check_fits
+from diffusion_core.engine.self_test import check_model
 from diffusion_core.errors import EngineError, OutOfMemory, UnmaskError
 from diffusion_core.model.config import AttentionPattern, DiffusionConfig, ModelConfig
 from diffusion_core.model.transformer import Transformer
@@ -40,8 +41,21 @@ class ModelBuilder:
             OutOfMemory: it does not fit.
             EngineError: anything else, which is logged.
         """
+        return self._translate(name, lambda: self._build(name))
+
+    def build_tested(self, name: str) -> LoadedModel:
+        """As :meth:`build`, of a model that answers its self-test (self_test.py), whose failures are told alike."""
+
+        def build() -> LoadedModel:
+            model = self._build(name)
+            check_model(model)
+            return model
+
+        return self._translate(name, build)
+
+    def _translate(self, name: str, build: Callable[[], LoadedModel]) -> LoadedModel:
         try:
-            return self._build(name)
+            return build()
         except UnmaskError:
             raise
         except (MemoryError, torch.OutOfMemoryError):

@@ -18,8 +18,7 @@ from diffusion_core.engine.device import Precision, return_freed_memory
 from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.engine.memory import GB, available_bytes
 from diffusion_core.engine.model_builder import ModelBuilder
-from diffusion_core.engine.self_test import check_model
-from diffusion_core.errors import CheckpointError, InvalidRequest, UnmaskError
+from diffusion_core.errors import CheckpointError, InvalidRequest
 from diffusion_core.requests import ModelStatus
 
 logger = logging.getLogger(__name__)
@@ -147,9 +146,8 @@ class ModelHost:
 
     def _replace(self, name: str, old: weakref.ref[LoadedModel], successor: Future[LoadedModel]) -> None:
         try:
-            model = self._builder.build(name)
-            check_model(model)
-        except UnmaskError as error:
+            model = self._builder.build_tested(name)
+        except BaseException as error:  # whatever it is, somebody waits for the future
             with self._lock:
                 del self._reloading[name]
                 self._notices[f"reload {name}"] = f"a new checkpoint is refused, the old one answers: {error}"
@@ -175,7 +173,7 @@ class ModelHost:
             return_freed_memory()
             future.set_result(model)
             logger.info("model %s is loaded", name)
-        except UnmaskError as error:
+        except BaseException as error:  # as above
             future.set_exception(error)
         finally:
             self._on_change()

@@ -55,6 +55,27 @@ def common_length(first: Sequence[int], second: Sequence[int]) -> int:
     return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
+def _anchored_cut(text: str, first: int) -> int | None:
+    """The start of a line behind ``first`` whose number is a multiple of the anchor step; None: no line will do.
+
+    The step is halved until at least half of ``text[first:]`` is left: of long lines few fit, and the next anchor may
+    be far behind them.
+    """
+    number = text.count("\n", 0, first)
+    starts: list[int] = []
+    start = first
+    # Lines that begin in the first half; the number of the first of them is one more than that of the line at `first`.
+    while (start := text.find("\n", start) + 1) and 2 * (len(text) - start) >= len(text) - first:
+        starts.append(start)
+    step = ANCHOR_LINES
+    while step and starts:
+        to_next = -(number + 1) % step
+        if to_next < len(starts):
+            return starts[to_next]
+        step //= 2
+    return None
+
+
 class PromptEncoder:
     """Encodes requests for one checkpoint. ``max_context_tokens`` bounds prompt and answer together."""
 
@@ -206,17 +227,8 @@ class PromptEncoder:
             return text
         if len(encoding.ids) > budget:
             offset += encoding.offsets[len(encoding.ids) - budget][0]
-        line = text.count("\n", 0, offset)
-        start = offset
-        while True:  # the next line start that is a multiple of the anchor step
-            found = text.find("\n", start)
-            if found < 0:
-                break
-            start, line = found + 1, line + 1
-            if line % ANCHOR_LINES == 0:
-                return text[start:]
-        found = text.find("\n", offset)
-        return text[found + 1 :] if 0 <= found < len(text) - 1 else text[offset:]
+        cut = _anchored_cut(text, offset)
+        return text[offset if cut is None else cut :]
 
     def _keep_start(self, text: str, budget: int) -> str:
         """The start of ``text`` within ``budget`` tokens, cut at a line end where possible."""

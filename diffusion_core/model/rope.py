@@ -13,6 +13,10 @@ import torch
 from diffusion_core.errors import CheckpointError
 from diffusion_core.model.config import ModelConfig
 
+# Positions of the tables beyond the model's own: a draft and its slots may reach behind the last position that is kept.
+# At least the rows of a round (96) and the largest block of slots that can be asked for (256).
+SPARE_POSITIONS = 256
+
 
 def inverse_frequencies(config: ModelConfig) -> torch.Tensor:
     """Angular frequency of each pair of channels, float32 [Dh / 2], with the configured scaling applied.
@@ -48,7 +52,10 @@ def _scale_llama3(frequencies: torch.Tensor, scaling: dict[str, float]) -> torch
 
 
 class RotaryEmbedding(torch.nn.Module):
-    """Cosine and sine tables by position, grown on demand, in the dtype of the model."""
+    """Cosine and sine tables by position, made on demand, in the dtype of the model.
+
+    They go :data:`SPARE_POSITIONS` beyond the model's positions. What a position has does not depend on their length.
+    """
 
     inv_freq: torch.Tensor
 
@@ -60,7 +67,7 @@ class RotaryEmbedding(torch.nn.Module):
 
     def forward(self, positions: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """Tables for ``positions`` [B, T]: cosine and sine, each [B, T, 1, Dh], in ``dtype``."""
-        needed = self._config.max_position_embeddings
+        needed = self._config.max_position_embeddings + SPARE_POSITIONS
         if self._cos.shape[0] != needed or self._cos.device != positions.device or self._cos.dtype != dtype:
             angles = torch.outer(torch.arange(needed).float(), inverse_frequencies(self._config))
             angles = torch.cat((angles, angles), dim=-1).to(positions.device)

@@ -22,7 +22,8 @@ class EditTurns:
 
 def choose_fence(request: EditRequest) -> str:
     """Backticks for the code fences of an edit: more of them than stand anywhere in the request."""
-    shown = (request.before, request.selection, request.after, request.instruction)
+    others = (text for snippet in request.snippets for text in (snippet.path, snippet.text))
+    shown = (request.before, request.selection, request.after, request.instruction, *others)
     runs = [len(run) for text in shown for run in re.findall("`+", text)]
     return "`" * max(3, max(runs, default=0) + 1)
 

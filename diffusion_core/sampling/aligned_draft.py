@@ -49,6 +49,11 @@ class AlignedDraft:
         self._replacements: dict[tuple[int, ...], list[int]] = {}
         self._plan: list[tuple[int, int]] = []  # draft tokens, each with the pointer behind it
 
+    @property
+    def text(self) -> tuple[int, ...]:
+        """The whole text, as tokens."""
+        return tuple(self._text.tolist())
+
     def propose(self, limit: int) -> Draft:
         """The text from the pointer on, with known replacements made."""
         self._plan = self._make_plan(limit)

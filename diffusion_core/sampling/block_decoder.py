@@ -27,7 +27,7 @@ from diffusion_core.sampling.parallel import ParallelPolicy
 from diffusion_core.sampling.policy import LOSSLESS, DecodingPolicy, Step, resolve_policy
 from diffusion_core.sampling.rounds import MAX_SLOT_ROWS, RoundPlanner, RoundShape
 from diffusion_core.sampling.sequence import DecodingSequence
-from diffusion_core.sampling.stop import StopRule, find_repetition
+from diffusion_core.sampling.stop import FenceRule, Stop, StopRule, find_repetition, has_loop
 from diffusion_core.sampling.unmask import select_by_confidence, select_fixed
 from diffusion_core.sampling.verified import AutoregressivePolicy, VerifiedPolicy
 
@@ -38,6 +38,7 @@ DEFAULT_BLOCK_SIZE = 8
 class DecodingTask:
     """Everything that decides an answer. ``max_tokens`` bounds the committed tokens.
 
+    ``original`` is the text that an edit starts from: what loops there may loop in the answer.
     ``round_shape`` is for `verified` where costs are not known; ``name`` tells kinds of task apart in what is learned.
     """
 
@@ -47,6 +48,7 @@ class DecodingTask:
     stop_rules: tuple[StopRule, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()
     banned_token_ids: tuple[int, ...] = ()
+    original: tuple[int, ...] = ()
     round_shape: RoundShape = RoundShape.TWO_PASS
     name: str = ""
 
@@ -104,6 +106,7 @@ class BlockDecoder:
         self._token_starts: list[int] = []
         self._stream = DecodeStream(skip_special_tokens=True)
         self._num_read = 0
+        self._loops: dict[int, bool] = {}  # whether the original has one, by its period
         self.answer = Answer()
 
     def _make_policy(self, denoiser: Denoiser, sources: Sequence[DraftSource]) -> DecodingPolicy:
@@ -172,7 +175,7 @@ class BlockDecoder:
             step = yield from self._policy.step(self._sequence)
             self._read(step.accepted)
             if step.is_final and self.answer.finish_reason is None:
-                self._finish(len(self.answer.text), FinishReason.STOP)
+                self._finish_by_model(FinishReason.STOP)
             yield Progress(0, self.answer.text, step.draft, step)
 
     def settled_text(self) -> str:
@@ -197,7 +200,7 @@ class BlockDecoder:
         for token in tokens:
             self._token_starts.append(len(self.answer.text))
             if token in self._task.stop_token_ids:
-                self._finish(len(self.answer.text), FinishReason.STOP)
+                self._finish_by_model(FinishReason.STOP)
                 return
             self.answer.num_tokens += 1
             self._num_read += 1
@@ -206,7 +209,7 @@ class BlockDecoder:
             if piece and self._check_rules(len(piece)):
                 return
             if self.answer.num_tokens >= self._task.max_tokens:
-                self._finish(len(self.answer.text), FinishReason.LENGTH)
+                self._finish_by_model(FinishReason.LENGTH)
                 return
             if self._check_repetition():
                 return
@@ -218,11 +221,18 @@ class BlockDecoder:
                 return True
         return False
 
+    def _finish_by_model(self, reason: FinishReason) -> None:
+        """End the answer with all of its text, unless a rule waited for what comes behind it: now nothing does."""
+        text = self.answer.text
+        waited = (rule.check_end(text) for rule in self._task.stop_rules if isinstance(rule, FenceRule))
+        stop = next(filter(None, waited), Stop(len(text), reason))
+        self._finish(stop.keep, stop.reason)
+
     def _check_repetition(self) -> bool:
         start = self._sequence.num_prompt
         answer = self._sequence.tokens[start : start + self._num_read]
         period = find_repetition(answer)
-        if period is None:
+        if period is None or self._may_loop(period):
             return False
         # Keep one round of the loop: walk back while the token equals the one a period earlier.
         keep = len(answer)
@@ -231,6 +241,15 @@ class BlockDecoder:
         text = self._tokenizer.decode(answer[:keep], skip_special_tokens=True)
         self._finish(len(text), FinishReason.REPETITION)
         return True
+
+    def _may_loop(self, period: int) -> bool:
+        """Whether the text that is edited has a loop of that period: a table of equal numbers, for one.
+
+        A loop that never ends is then ended by the budget.
+        """
+        if period not in self._loops:
+            self._loops[period] = has_loop(self._task.original, period)
+        return self._loops[period]
 
     def _finish(self, keep: int, reason: FinishReason) -> None:
         self.answer.text = self.answer.text[:keep]

@@ -14,6 +14,7 @@ from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 Points = tuple[tuple[int, float], ...]
 
 MAX_POINTS = 64
+MAX_KEYS = 2**31  # more than any context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class CostTable:
             _check_points(name, getattr(self, name))
         if not self.body or not self.head:
             raise ValueError("body and head must have a point at least")
-        if not _is_cost(self.key_ms) or not isinstance(self.num_keys, int) or self.num_keys < 0:
+        if not _is_cost(self.key_ms) or not isinstance(self.num_keys, int) or not 0 <= self.num_keys <= MAX_KEYS:
             raise ValueError("key_ms and num_keys must be numbers from 0")
         if not isinstance(self.has_own_head, bool):
             raise ValueError("has_own_head must be true or false")

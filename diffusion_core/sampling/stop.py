@@ -6,11 +6,13 @@ one. A rule returns the length of the text to keep, or None to go on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from diffusion_core.requests import FinishReason
+from diffusion_core.sampling.long_strings import open_string, scan_strings
 from diffusion_core.scope import IndentedScope, may_become_clause
 
 
@@ -48,22 +50,49 @@ class LineRule:
 
 
 class FenceRule:
-    """An edited selection ends where its closing fence stands at the start of a line."""
+    """An edited selection ends where its closing fence stands alone on a line.
+
+    A fence with a word behind it (a Markdown text has such lines) opens a block inside the answer, which the next fence
+    that stands alone closes. So a line counts when it is complete, or when the model ends there.
+    """
 
     def __init__(self, fence: str) -> None:
         self._fence = fence
+        # What stands behind a fence has no backticks: those would be inline code.
+        self._opening = re.compile(rf"({fence}`*)[ \t]*[^`\s][^`]*")
+        self._closing = re.compile(rf"({fence}`*)\s*")
+        self._nested_closing = re.compile(rf" {{0,3}}({fence}`*)\s*")
+        self._unfinished = re.compile(rf"`+|{fence}`*[ \t\r]*")
 
     def check(self, text: str, num_new: int) -> Stop | None:
         """Stop before the fence; the line break before it belongs to the answer."""
-        if text.startswith(self._fence):
-            return Stop(0, FinishReason.STOP)
-        start = max(0, len(text) - num_new - len(self._fence))
-        found = text.find("\n" + self._fence, start)
-        return Stop(found + 1, FinishReason.STOP) if found >= 0 else None
+        if "\n" not in text[len(text) - num_new :]:
+            return None
+        return self._find(text[: text.rfind("\n")])
+
+    def check_end(self, text: str) -> Stop | None:
+        """As :meth:`check`, of a text behind which nothing comes any more: its last line is complete."""
+        return self._find(text)
+
+    def _find(self, text: str) -> Stop | None:
+        if self._fence not in text:
+            return None
+        start, opened = 0, ""
+        for line in text.split("\n"):
+            if opened:
+                closing = self._nested_closing.fullmatch(line)
+                opened = "" if closing and len(closing[1]) >= len(opened) else opened
+            elif self._closing.fullmatch(line):
+                return Stop(start, FinishReason.STOP)
+            elif opening := self._opening.fullmatch(line):
+                opened = opening[1]
+            start += len(line) + 1
+        return None
 
     def settled(self, text: str) -> int:
-        """All but what may be the beginning of a fence."""
-        return len(text.rstrip("`"))
+        """All but a line at the end that may become the fence."""
+        start = text.rfind("\n") + 1
+        return start if self._unfinished.fullmatch(text, start) else len(text)
 
 
 class SuffixRule:
@@ -111,19 +140,35 @@ class ScopeRule:
 
     def __init__(self, prefix: str, suffix: str = "", *, has_clauses: bool = True) -> None:
         self._scope = IndentedScope(prefix, suffix, has_clauses=has_clauses)
+        self._head = prefix[prefix.rfind("\n") + 1 :]
+        # YAML, which has no clauses, has no such strings either.
+        self._has_strings = has_clauses
+        self._open = open_string(prefix) if has_clauses else ""
 
     def check(self, text: str, num_new: int) -> Stop | None:
         """Stop before the first line outside; its first character decides."""
         if not num_new:
             return None
-        lines = text.split("\n")
-        outside = self._scope.first_outside(lines)
-        return None if outside is None else Stop(sum(len(line) + 1 for line in lines[:outside]), FinishReason.SCOPE)
+        lines, (outside, _) = self._find_end(text)
+        return None if outside is None else Stop(_length(lines[:outside]), FinishReason.SCOPE)
 
     def settled(self, text: str) -> int:
-        """All but a line at the end of which too little is known."""
+        """All but a line at the end of which too little is known, and comments that may belong to what follows."""
+        lines, (_, comments) = self._find_end(text)
+        if comments is not None:
+            return _length(lines[:comments])
         start = text.rfind("\n") + 1
         return start if start and may_become_clause(text[start:].strip()) else len(text)
+
+    def _find_end(self, text: str) -> tuple[list[str], tuple[int | None, int | None]]:
+        lines = text.split("\n")
+        inside = scan_strings(self._head + text, self._open)[1] if self._has_strings else ()
+        return lines, self._scope.find_end(lines, inside)
+
+
+def _length(lines: Sequence[str]) -> int:
+    """Characters of whole lines, each with its line break."""
+    return sum(len(line) + 1 for line in lines)
 
 
 class BraceScopeRule:
@@ -168,17 +213,28 @@ BRACE_LANGUAGES = frozenset(
 INDENTED_LANGUAGES = frozenset({"python", "yaml", "coffeescript", "nim"})
 
 
-def find_repetition(tokens: Sequence[int], *, min_repeats: int = 6, min_tokens: int = 96) -> int | None:
-    """The period of a loop at the end of ``tokens``, or None.
+def _loop_span(period: int) -> int:
+    """Tokens that make a loop: at least six equal pieces, and 96. Tables and long literals repeat too: that is high."""
+    return max(6 * period, 96)
 
-    A loop is at least ``min_repeats`` equal pieces in a row that make up at least ``min_tokens`` tokens: tables and
-    long literals repeat too, so the bar is high.
-    """
+
+def find_repetition(tokens: Sequence[int]) -> int | None:
+    """The period of a loop at the end of ``tokens``, or None."""
     for period in range(1, 33):
-        span = max(min_repeats * period, min_tokens)
+        span = _loop_span(period)
         if len(tokens) < span or tokens[-1] != tokens[-1 - period]:
             continue
         tail = tokens[-span:]
         if all(tail[i] == tail[i - period] for i in range(period, span)):
             return period
     return None
+
+
+def has_loop(tokens: Sequence[int], period: int) -> bool:
+    """Whether a loop of that period stands anywhere in ``tokens``."""
+    num_equal = 0
+    for at in range(period, len(tokens)):
+        num_equal = num_equal + 1 if tokens[at] == tokens[at - period] else 0
+        if num_equal >= _loop_span(period) - period:
+            return True
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from helpers.tiny_checkpoints import (
     save_hf_folder,
     tiny_model,
 )
+from helpers.tiny_models import save_tiny_checkpoint, tiny_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,6 +108,29 @@ def test_damage_is_named(tmp_path: Path) -> None:
         load(own)
     (own / "diffusion_config.json").unlink()
     with pytest.raises(CheckpointError, match=r"diffusion_config\.json is missing"):
+        load(own)
+
+
+def test_a_tokenizer_or_ids_of_another_model_are_refused(tmp_path: Path) -> None:
+    own = save_tiny_checkpoint(tmp_path / "own")
+    config = own / "diffusion_config.json"
+    fitting = config.read_text()
+    for key, value, message in (
+        ("stop_token_ids", [0, 272], r"diffusion_config\.json: stop_token_ids has 272, the model's ids are 0 to 271"),
+        ("banned_token_ids", [-1], "banned_token_ids has -1"),
+        ("banned_token_ids", ["7"], "banned_token_ids has '7'"),
+        ("mask_token_id", 272, "mask_token_id has 272"),
+    ):
+        config.write_text(json.dumps(json.loads(fitting) | {key: value}))
+        with pytest.raises(CheckpointError, match=message):
+            load(own)
+    config.write_text(json.dumps(json.loads(fitting) | {"mask_token_id": 272, "drafter": "gated_adapter"}))
+    load(own)  # the adapter has its own embedding of the mask
+    config.write_text(fitting)
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens([f"<{n}>" for n in range(300 - tokenizer.get_vocab_size())])
+    tokenizer.save(str(own / "tokenizer.json"))
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json has the id 299, the vocabulary of .* ends at 271"):
         load(own)
 
 

@@ -37,6 +37,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[RepositoryHub]:
         OWN: files_of("a2d-qwen3-bd3lm"),
         STRICT: files_of("coda"),
         "someone/a-copy": files_of("coda"),
+        "Another/My-Model": files_of("a2d-qwen3-bd3lm"),
+        "someone/Qwen2.5-Coder-0.5B": files_of("stable-diffcoder"),
         "someone/pickled": {"config.json": b"{}", "pytorch_model.bin": b"pickle"},
     }
     with run_repository_hub(repositories) as running:
@@ -68,6 +70,18 @@ def test_what_its_files_do_not_show_is_known_of_a_listed_repository_and_asked_of
     assert all(not name.endswith(".safetensors") for name, _ in hub.fetched), "refused before the weights"
     pull(OWN, family="a2d-qwen3-bd3lm")
     assert load_checkpoint("my-model", dtype=torch.float32, device=CPU).diffusion_config.block_size == 32
+
+
+def test_a_repository_never_replaces_another_checkpoint_of_its_name(hub: RepositoryHub) -> None:
+    said: list[str] = []
+    base = pull("someone/Qwen2.5-Coder-0.5B", progress=lambda done, total, what: said.append(what))
+    assert base.name == "someone-qwen2.5-coder-0.5b", "the registry's model of that name is another file"
+    assert "kept as someone-qwen2.5-coder-0.5b: qwen2.5-coder-0.5b is another model" in said
+    first = pull(OWN, family="a2d-qwen3-bd3lm")
+    second = pull("Another/My-Model", family="a2d-qwen3-bd3lm")
+    assert (first.name, second.name) == ("my-model", "another-my-model")
+    assert OWN in json.loads((first / "receipt.json").read_text())["origin"]
+    assert pull("Another/My-Model", family="a2d-qwen3-bd3lm") == second and pull(OWN) == first
 
 
 def test_a_cut_connection_is_resumed(hub: RepositoryHub) -> None:
@@ -133,3 +147,4 @@ def test_names_of_repositories() -> None:
     assert is_repository(REPO)
     assert not any(map(is_repository, ("plain", "./here/there", "a/b/c", "/a")))
     assert name_of_repository("Efficient-Large-Model/Fast_dLLM_v2_7B") == "fast_dllm_v2_7b"
+    assert name_of_repository("alice/Modèle+é") == "mod-le"

@@ -221,6 +221,10 @@ def spoil(content: dict[str, Any], how: str) -> bytes:
             entry["threads"] = 0
         case "table":
             entry["table"]["body"] = [[2, "fast"]]
+        case "overflow":
+            entry["table"]["body"] = [[2, 10**400]]
+        case "keys":
+            entry["table"]["num_keys"] = 10**400
         case "entry":
             content["models"][KEY] = [1]
         case "models":
@@ -237,7 +241,8 @@ def spoil(content: dict[str, Any], how: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "how", ["machine", "format", "threads", "table", "entry", "models", "list", "cut", "huge", "binary"]
+    "how",
+    ["machine", "format", "threads", "table", "overflow", "keys", "entry", "models", "list", "cut", "huge", "binary"],
 )
 def test_a_damaged_file_or_another_machine_is_as_good_as_none(tmp_path: Path, how: str) -> None:
     path = tmp_path / "costs.json"

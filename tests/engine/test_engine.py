@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import wait
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
-from helpers.tiny_models import save_tiny_checkpoint
+from helpers.tiny_models import save_tiny_checkpoint, tiny_tokenizer
 
 from diffusion_core.config import EngineConfig
+from diffusion_core.engine import job
 from diffusion_core.engine.engine import Engine
 from diffusion_core.engine.runner import AsyncEngine
 from diffusion_core.errors import (
@@ -35,6 +37,7 @@ from diffusion_core.requests import (
     Result,
     WarmRequest,
 )
+from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +165,22 @@ async def test_an_edit_streams_frames_then_its_result(client: AsyncEngine) -> No
     assert isinstance(result, Result)
     settled = [item.settled for item in items if isinstance(item, PreviewFrame)]
     assert all(later.startswith(earlier) for earlier, later in pairwise(settled))
+
+
+async def test_the_decoder_of_an_edit_knows_what_it_starts_from(
+    client: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks: list[DecodingTask] = []
+
+    def make(*arguments: Any, **more: Any) -> BlockDecoder:
+        tasks.append(arguments[3])
+        return BlockDecoder(*arguments, **more)
+
+    monkeypatch.setattr(job, "BlockDecoder", make)
+    await client.complete(completion(max_tokens=1))
+    async for _ in client.edit(EditRequest(selection="ab\n", instruction="do", max_tokens=1)):
+        pass
+    assert [bytes(task.original) for task in tasks] == [b"", bytes(tiny_tokenizer().encode("ab\n```").ids)]
 
 
 def test_a_cancel_costs_at_most_one_forward(engine: Engine) -> None:

@@ -86,6 +86,16 @@ def test_the_configured_limit_counts_what_is_used() -> None:
     assert available_bytes(EngineConfig(), CPU) > limited
 
 
+def test_the_limit_of_a_gpu_counts_what_is_used_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5_000_000_000, 8_000_000_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3_000_000_000)
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 900_000_000)
+    gpu = torch.device("cuda", 0)
+    assert available_bytes(EngineConfig(memory_limit_bytes=4_000_000_000), gpu) == 1_000_000_000
+    assert available_bytes(EngineConfig(memory_limit_bytes=9_000_000_000), gpu) == 5_000_000_000
+    assert available_bytes(EngineConfig(), gpu) == 5_000_000_000
+
+
 @pytest.fixture
 def with_free(monkeypatch: pytest.MonkeyPatch) -> object:
     # How much is free is the machine's affair; the rest is real.

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from helpers.tiny_models import tiny_tokenizer
 
+from diffusion_core.engine.prompt_tokens import PromptEncoder
+from diffusion_core.model.config import DiffusionConfig
 from diffusion_core.prompts import Prompt, Special, prompt_format
-from diffusion_core.prompts.edits import drop_stray_fence
-from diffusion_core.requests import CompletionRequest, Snippet
+from diffusion_core.prompts.edits import choose_fence, drop_stray_fence
+from diffusion_core.requests import CompletionRequest, EditRequest, Snippet
 
 FORMAT = prompt_format("qwen2.5-coder/1")
 REQUEST = CompletionRequest(prefix="P", suffix="S", language="python", path="a/main.py", repository="project")
@@ -64,3 +67,36 @@ def test_special_tokens_in_a_snippet_stay_text() -> None:
 )
 def test_a_last_fence_that_closes_nothing_is_dropped(text: str, selection: str, kept: str) -> None:
     assert drop_stray_fence(text, selection) == kept
+
+
+def test_the_fence_is_longer_than_any_in_what_is_shown() -> None:
+    plain = EditRequest(selection="x\n", instruction="y")
+    assert choose_fence(plain) == "```"
+    assert choose_fence(dataclasses.replace(plain, before="````")) == "`````"
+    assert choose_fence(dataclasses.replace(plain, snippets=(Snippet(path="a.md", text="````sh\n"),))) == "`````"
+
+
+def kept_prefix(prefix: str) -> str:
+    """What is left of a prefix in a context of 8192 tokens, of one byte each."""
+    encoder = PromptEncoder(tiny_tokenizer(), DiffusionConfig(prompt_format="plain/1"), 8192)
+    encoded = encoder.encode_completion(CompletionRequest(prefix=prefix, suffix=""), 64)
+    text: str = tiny_tokenizer().decode(encoded.tokens)
+    return text
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+@pytest.mark.parametrize(
+    ("num_lines", "length"), [(64, 550), (96, 550), (40, 3000), (33, 7000), (300, 40), (2, 20_000)]
+)
+def test_at_least_half_of_the_prefix_that_fits_is_kept(num_lines: int, length: int, end: str) -> None:
+    text = "\n".join(f"{n:05}".ljust(length, "x") for n in range(num_lines)) + end
+    kept = kept_prefix(text)
+    assert text.endswith(kept) and 4000 < len(kept) <= 8192
+    if length < 4000:
+        assert kept[5:6] == "x" and kept[:5].isdigit(), "cut at the start of a line"
+
+
+def test_typing_on_seldom_moves_the_cut() -> None:
+    text = "\n".join(f"{n:05}".ljust(550, "x") for n in range(64))
+    starts = {kept_prefix(text + "y" * typed)[:5] for typed in range(0, 1100, 50)}
+    assert len(starts) <= 2

@@ -14,12 +14,12 @@ from helpers.tiny_models import save_tiny_checkpoint
 
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.config import EngineConfig
-from diffusion_core.engine import memory
+from diffusion_core.engine import memory, self_test
 from diffusion_core.engine.calibration import Calibration
 from diffusion_core.engine.engine import Engine
 from diffusion_core.engine.loaded_model import LoadedModel, assemble
 from diffusion_core.engine.self_test import check_model
-from diffusion_core.errors import CheckpointError, OutOfMemory
+from diffusion_core.errors import CheckpointError, EngineError, OutOfMemory
 from diffusion_core.requests import CompletionRequest, Policy
 from diffusion_core.requests import DecodingParams as Decoding
 
@@ -87,6 +87,27 @@ def test_without_memory_for_both_the_old_one_stays(
     engine.reload(str(folder)).result(30)
     assert engine.health().notices == ()
     assert loaded(engine) is not model
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [(IndexError("index"), EngineError), (torch.OutOfMemoryError("full"), OutOfMemory), (SystemExit(1), SystemExit)],
+)
+def test_a_self_test_that_fails_in_any_way_ends_the_reload(
+    engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException, kind: type[BaseException]
+) -> None:
+    engine.submit(completion(1)).future.result(30)
+    model = loaded(engine)
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(self_test, "_score", fail)
+    with pytest.raises(kind):
+        engine.reload(str(folder)).result(30)
+    assert "a new checkpoint is refused" in engine.health().notices[0]
+    monkeypatch.undo()
+    assert engine.reload(str(folder)).result(30) is not model
 
 
 def test_reloads_that_come_together_are_one(engine: Engine, folder: Path) -> None:

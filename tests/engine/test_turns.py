@@ -15,9 +15,10 @@ from diffusion_core.callers import OWNER, Caller
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.engine import Engine
 from diffusion_core.engine.job import Job
+from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.engine.turns import HALF_LIFE_S, Usage
 from diffusion_core.engine.waiting import PlaceTimes, WaitingLine
-from diffusion_core.errors import ConfigError, EngineError, Overloaded, RequestCancelled
+from diffusion_core.errors import Closed, ConfigError, EngineError, Overloaded, RequestCancelled
 from diffusion_core.requests import CompletionRequest, DecodingParams, EditRequest, Policy, WarmRequest
 
 ONE_BY_ONE = DecodingParams(policy=Policy.AUTOREGRESSIVE, use_lookup=False)
@@ -124,6 +125,27 @@ def test_caches_beyond_the_bound_wait_and_one_always_goes(start: Callable[..., E
         time.sleep(0.001)
     assert most == 1
     assert all(job.future.result().num_tokens == 30 for job in jobs)
+
+
+def test_warm_ups_count_and_end_first_where_an_answer_does_not_fit(
+    start: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start(active_cache_bytes=1)
+    original, beside = engine._begin, []
+
+    def begin(job: Job, model: LoadedModel) -> None:
+        beside.append([other.is_warm_up for other in engine._active])
+        original(job, model)
+
+    monkeypatch.setattr(engine, "_begin", begin)
+    warm_ups = [
+        engine.submit(WarmRequest(completion=completion(f"{n} " * 900)), caller=user(f"u{n}")) for n in range(4)
+    ]
+    answer = engine.submit(completion("abc " * 50, 30), caller=user("v"))
+    assert answer.future.result(timeout=30).num_tokens == 30
+    for job in warm_ups:
+        job.future.result(timeout=30)
+    assert beside == [[]] * 5, "each of them was alone"
 
 
 def test_a_full_line_says_when_to_come_again_and_makes_room_for_who_has_less(start: Callable[..., Engine]) -> None:
@@ -245,6 +267,60 @@ def test_a_fault_of_the_engine_is_answered_logged_without_text_and_survived(
     assert "ValueError" in caplog.text
     assert "my_secret" not in caplog.text
     assert engine.counters().num_failed == 1
+
+
+@pytest.mark.parametrize("where", ["_begin_waiting", "_end_lost", "_has_work", "_wait_for_work"])
+def test_a_fault_anywhere_in_the_thread_is_answered_and_survived(
+    start: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    engine = start()
+    original, faults = getattr(engine, where), [ValueError("once")]
+
+    def fail_once() -> object:
+        if faults and (engine._active or len(engine._line)):
+            raise faults.pop()
+        return original()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, where, fail_once)
+        job = engine.submit(completion("abc", 64, decoding=ONE_BY_ONE))
+        with pytest.raises(EngineError, match="ValueError"):
+            job.future.result(timeout=10)
+    assert engine.submit(completion("x")).future.result(timeout=10).num_tokens == 4
+    assert engine.health().status == "ready"
+
+
+def test_a_job_that_cannot_hand_back_its_cache_is_answered(
+    start: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start()
+
+    def fail(*_: object) -> None:
+        raise ValueError("full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.loaded_models()[0].prefix_cache, "give", fail)
+        with pytest.raises(EngineError, match="ValueError"):
+            engine.submit(completion("abc")).future.result(timeout=10)
+    assert engine.submit(completion("x")).future.result(timeout=10).num_tokens == 4
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_thread_leaves_nobody_waiting_and_shows_in_health(
+    start: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start()
+
+    def die() -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(engine, "_begin_waiting", die)
+    with pytest.raises(Closed):
+        engine.submit(completion("abc")).future.result(timeout=10)
+    engine._thread.join(10)
+    assert engine.health().status == "failed"
+    with pytest.raises(Closed):
+        engine.submit(completion("abc"))
 
 
 @pytest.mark.parametrize("name", ["max_active", "max_active_per_user"])

@@ -84,9 +84,10 @@ def tiny_denoiser(
     alignment: LogitAlignment = LogitAlignment.SHIFTED,
     block_size: int = 4,
     seed: int = 0,
+    num_positions: int = 4096,
 ) -> Denoiser:
     """A tiny model with its contract and drafter."""
-    model = tiny_transformer(shape, seed)
+    model = tiny_transformer(shape, seed, max_position_embeddings=num_positions)
     contract = DiffusionConfig(
         prompt_format="plain/1",
         attention=attention,

@@ -36,7 +36,7 @@ RULES = {
     "braces": lambda: BraceScopeRule("f() {\n  "),
 }
 PIECES = st.lists(
-    st.sampled_from(["a", "b", "aab", " ", "  ", "\n", "`", "``", "else", "e", ":", "}", "{"]), max_size=24
+    st.sampled_from(["a", "b", "aab", " ", "  ", "\n", "`", "``", "else", "e", ":", "}", "{", "#", '"""']), max_size=24
 )
 
 

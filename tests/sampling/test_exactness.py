@@ -97,6 +97,21 @@ def test_verified_equals_autoregressive(shape: str, drafter: DrafterKind, source
             assert answer(found) == answer(expected)
 
 
+@pytest.mark.parametrize("drafter", [DrafterKind.NONE, DrafterKind.GATED_ADAPTER, DrafterKind.DRAFT_HEAD])
+def test_drafts_and_slots_may_reach_beyond_the_models_last_position(drafter: DrafterKind) -> None:
+    prompt = [*prompt_of(3), *prompt_of(4)]
+    positions = len(prompt) + NUM_TOKENS
+    expected = decode(tiny_denoiser(num_positions=positions), prompt, Policy.AUTOREGRESSIVE)
+    assert answer(expected) == answer(decode(tiny_denoiser(), prompt, Policy.AUTOREGRESSIVE)), "a shorter table"
+    denoiser = tiny_denoiser(drafter=drafter, num_positions=positions)
+    for block_size, kind in ((1, "none"), (8, "edited"), (16, "truth"), (48, "noise")):
+        drafts = sources_for(kind, prompt, [*expected.answer, *range(70)])
+        found = decode(denoiser, prompt, Policy.VERIFIED, sources=drafts, block_size=block_size)
+        assert answer(found) == answer(expected)
+    if drafter is DrafterKind.GATED_ADAPTER:
+        assert len(answer(decode(denoiser, prompt, Policy.CONFIDENCE, block_size=64))) == NUM_TOKENS
+
+
 def test_good_drafts_save_forwards_and_bad_ones_cost_none() -> None:
     denoiser, prompt = tiny_denoiser(), prompt_of(1)
     expected = decode(denoiser, prompt, Policy.AUTOREGRESSIVE)
