@@ -181,6 +181,52 @@ def test_escape_stops_the_model(vscode, engine):
     assert vscode.notifications() == []
 
 
+@contextlib.contextmanager
+def cancels_lost(tap):
+    """Escape comes too late: the server's answer is on its way."""
+    deaf = tap.folder / "deaf"
+    deaf.touch()
+    try:
+        yield
+    finally:
+        deaf.unlink()
+
+
+def test_escape_while_the_answer_is_on_its_way_ends_the_edit_too(vscode, engine, tap):
+    engine.forward_s = 0.02
+    start = len(tap)
+    with cancels_lost(tap):
+        ask(vscode, "cancel_late.py")
+        wait_for_lens(vscode, f"Unmask: {INSTRUCTION}")
+        wait_for(lambda: engine.asked_edits, "the request", page=vscode.page)
+        vscode.press("Escape")
+        wait_for_end(vscode)
+    (asked,) = tap.commands("unmask.edit", start)
+    wait_for(lambda: tap.commands("unmask.rejectEdit", start), "that the answer is forgotten", page=vscode.page)
+    assert tap.commands("unmask.rejectEdit", start) == [{"editId": asked["editId"]}]
+    assert not is_dirty(vscode)
+    make(vscode, "cancel_late_again.py")
+    vscode.press("Alt+Shift+N")
+    wait_for_end(vscode)
+
+
+def test_escape_while_a_refinement_is_on_its_way_leaves_an_edit_that_can_be_accepted(vscode, engine, tap):
+    make(vscode, "refine_late.py")
+    engine.edits["use sum"] = refined = NEW.replace("total += value", "total = value + total")
+    engine.forward_s = 0.02
+    with cancels_lost(tap):
+        press_lens(vscode, "Refine")
+        vscode.quick_input().fill("use sum")
+        vscode.press("Enter")
+        wait_for_lens(vscode, "Unmask: use sum")
+        wait_for(lambda: len(engine.asked_edits) == 2, "the request", page=vscode.page)
+        vscode.press("Escape")
+        wait_for_lens(vscode, "2 changes")
+    press_lens(vscode, "Accept all")
+    wait_for_end(vscode)
+    vscode.expect(BEFORE + refined + AFTER)
+
+
 def test_the_diff_shows_the_whole_edit_and_decides_about_it(vscode):
     make(vscode, "diff.py")
     press_lens(vscode, "Diff")

@@ -70,8 +70,12 @@ export class EditRunner {
   reject(session: EditSession): void {
     this.sessions.remove(session);
     if (session.answer) {
-      this.server.execute("unmask.rejectEdit", { editId: session.editId }).catch(() => undefined);
+      this.forget(session);
     }
+  }
+
+  private forget({ editId }: EditSession): void {
+    this.server.execute("unmask.rejectEdit", { editId }).catch(() => undefined);
   }
 
   private async run(session: EditSession): Promise<void> {
@@ -83,7 +87,15 @@ export class EditRunner {
         this.params(session),
         session.cancellation.token,
       );
-      if (session.cancellation.token.isCancellationRequested) {
+      // A refinement that came in spite of a cancel is shown: at the server it stands in place of what it refines.
+      const isShownAnyway =
+        session.refined && answer.status === "ready" && this.sessions.of(session.document) === session;
+      if (session.cancellation.token.isCancellationRequested && !isShownAnyway) {
+        // The answer was on its way already: the server keeps it until somebody decides.
+        this.giveUp(session);
+        if (answer.status === "ready") {
+          this.forget(session);
+        }
         return;
       }
       if (answer.status === "ready") {
