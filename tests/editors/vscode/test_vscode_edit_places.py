@@ -8,11 +8,14 @@ from helpers.vscode_edits import (
     AFTER,
     BEFORE,
     INSTRUCTION,
+    NEW,
     OLD,
     make,
     press_lens,
     start_afresh,
     wait_for_end,
+    wait_for_lens,
+    zones,
 )
 
 
@@ -52,3 +55,40 @@ def test_keys_on_the_proposed_side_of_a_diff_decide_about_the_change_at_the_curs
     accepted = with_docstring if key == "Alt+y" else OLD.replace(last, new_last)
     assert [each["hunks"] for each in tap.commands("unmask.acceptEdit", start)] == [[0 if key == "Alt+y" else 1]]
     vscode.expect(BEFORE + accepted + AFTER)
+
+
+@pytest.mark.parametrize(
+    ("place", "keys"),
+    [
+        ((4, 1), ("Backspace",)),
+        ((8, 31), ("Delete",)),
+        ((4, 1), (*["Shift+ArrowDown"] * 5, "Delete")),
+        ((7, 1), (*["Shift+ArrowDown"] * 2, "Delete")),
+    ],
+)
+def test_undoing_a_change_across_the_border_of_an_edit_brings_it_back(vscode, request, place, keys):
+    before, after = "import math\n\n# above\n", "# below\n"
+    make(vscode, f"border_{request.node.callspec.id.replace('-', '_')}.py", before + OLD + after)
+    vscode.go_to(*place)
+    vscode.press(*keys)
+    wait_for_lens(vscode, "the text was changed since")
+    vscode.press("Control+z")
+    wait_for_lens(vscode, "2 changes")
+    wait_for(lambda: len(zones(vscode)) == 2, "both changes", page=vscode.page)
+    press_lens(vscode, "Accept all")
+    wait_for_end(vscode)
+    vscode.expect(before + NEW + after)
+
+
+def test_an_edit_whose_lines_were_deleted_does_not_run_again_on_others(vscode, engine):
+    make(vscode, "gone.py")
+    vscode.go_to(4)
+    vscode.press(*["Shift+ArrowDown"] * 5, "Delete")
+    wait_for_lens(vscode, "the text was changed since")
+    press_lens(vscode, "Run again")
+    vscode.wait_for_notification("the lines of the edit are gone")
+    vscode.clear_notifications()
+    assert len(engine.asked_edits) == 1
+    press_lens(vscode, "Discard")
+    wait_for_end(vscode)
+    vscode.expect(BEFORE + AFTER)

@@ -48,6 +48,12 @@ export class EditRunner {
 
   /** The same instruction once more, on the text as it is now. */
   async rerun(session: EditSession): Promise<void> {
+    if (session.isGone) {
+      void vscode.window.showWarningMessage(
+        "Unmask: the lines of the edit are gone. Undo what took them, or select others and ask again.",
+      );
+      return;
+    }
     const scope = { ...session.scope, lines: session.currentLines };
     this.reject(session);
     await this.run(new EditSession(randomUUID(), session.document, scope, session.instruction));

@@ -2,7 +2,8 @@
 
 import * as vscode from "vscode";
 import type { EditAnswer, ScopeKind } from "../protocol";
-import { applyChanges, type Change, contentLines, followAll, type Lines } from "./lines";
+import { Anchor } from "./anchor";
+import { applyChanges, type Change, contentLines, type Lines } from "./lines";
 import { changeAt, lastLine, neighbour, type Place, placesAfter } from "./places";
 
 export type Phase = "running" | "deciding" | "applying";
@@ -35,7 +36,7 @@ export class EditSession {
   readonly original: string;
   phase: Phase = "running";
   answer: EditAnswer | undefined;
-  private lines: Lines;
+  private readonly anchor: Anchor;
   private readonly firstLine: number;
   private proposed: readonly Proposed[] = [];
   private decisions: Decision[] = [];
@@ -48,18 +49,24 @@ export class EditSession {
     /** The ready edit that this one refines; it stays valid until this one is ready. */
     readonly refined?: EditSession,
   ) {
-    this.lines = scope.lines;
     this.firstLine = scope.lines.first;
-    this.original = document.getText(this.range);
+    this.original = document.getText(wholeLines(document, scope.lines));
+    this.anchor = new Anchor(scope.lines, this.original);
   }
 
   /** The scope's whole lines, as the server is asked for them, where they are now. */
   get range(): vscode.Range {
-    return wholeLines(this.document, this.lines);
+    return wholeLines(this.document, this.anchor.lines);
   }
 
   get currentLines(): Lines {
-    return this.lines;
+    return this.anchor.lines;
+  }
+
+  /** Whether nothing of the scope is left, or its place is not known. Undoing the change undoes this too. */
+  get isGone(): boolean {
+    const isBlank = this.original.trim() !== "" && this.document.getText(this.range).trim() === "";
+    return this.document.isClosed || !this.anchor.isKnown || isBlank;
   }
 
   /** Whether the text of the scope is not the one that the edit was made from. Undoing the change undoes this too. */
@@ -68,7 +75,7 @@ export class EditSession {
   }
 
   get hunks(): readonly Hunk[] {
-    const shift = this.lines.first - this.firstLine;
+    const shift = this.anchor.lines.first - this.firstLine;
     return this.proposed.map((hunk, index) => ({
       range: moved(hunk.range, shift),
       text: hunk.text,
@@ -86,7 +93,8 @@ export class EditSession {
   }
 
   follow(changes: readonly Change[]): void {
-    this.lines = followAll(this.lines, changes);
+    const { document } = this;
+    this.anchor.follow(changes, (line) => (line < document.lineCount ? document.lineAt(line).text : undefined));
   }
 
   /** Takes the server's answer. Its ranges belong to the version asked about; the lines may have moved since. */
