@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from helpers.vscode import wait_for
 
 OLD = """def mean(values):
@@ -76,3 +78,14 @@ def make(vscode, name, text=TEXT):
     ask(vscode, name, text)
     wait_for_lens(vscode, "2 changes")
     wait_for(lambda: len(zones(vscode)) == 2, "both changes", page=vscode.page)
+
+
+@contextlib.contextmanager
+def cancels_lost(tap):
+    """Escape comes too late: the server's answer is on its way."""
+    deaf = tap.folder / "deaf"
+    deaf.touch()
+    try:
+        yield
+    finally:
+        deaf.unlink()

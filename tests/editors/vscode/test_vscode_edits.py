@@ -14,6 +14,7 @@ from helpers.vscode_edits import (
     OLD,
     TEXT,
     ask,
+    cancels_lost,
     is_dirty,
     lens,
     make,
@@ -181,17 +182,6 @@ def test_escape_stops_the_model(vscode, engine):
     assert vscode.notifications() == []
 
 
-@contextlib.contextmanager
-def cancels_lost(tap):
-    """Escape comes too late: the server's answer is on its way."""
-    deaf = tap.folder / "deaf"
-    deaf.touch()
-    try:
-        yield
-    finally:
-        deaf.unlink()
-
-
 def test_escape_while_the_answer_is_on_its_way_ends_the_edit_too(vscode, engine, tap):
     engine.forward_s = 0.02
     start = len(tap)
@@ -208,23 +198,6 @@ def test_escape_while_the_answer_is_on_its_way_ends_the_edit_too(vscode, engine,
     make(vscode, "cancel_late_again.py")
     vscode.press("Alt+Shift+N")
     wait_for_end(vscode)
-
-
-def test_escape_while_a_refinement_is_on_its_way_leaves_an_edit_that_can_be_accepted(vscode, engine, tap):
-    make(vscode, "refine_late.py")
-    engine.edits["use sum"] = refined = NEW.replace("total += value", "total = value + total")
-    engine.forward_s = 0.02
-    with cancels_lost(tap):
-        press_lens(vscode, "Refine")
-        vscode.quick_input().fill("use sum")
-        vscode.press("Enter")
-        wait_for_lens(vscode, "Unmask: use sum")
-        wait_for(lambda: len(engine.asked_edits) == 2, "the request", page=vscode.page)
-        vscode.press("Escape")
-        wait_for_lens(vscode, "2 changes")
-    press_lens(vscode, "Accept all")
-    wait_for_end(vscode)
-    vscode.expect(BEFORE + refined + AFTER)
 
 
 def test_the_diff_shows_the_whole_edit_and_decides_about_it(vscode):
@@ -285,41 +258,6 @@ def test_without_a_selection_the_definition_is_the_scope(vscode, engine, tap):
     wait_for_lens(vscode, "2 changes")
     assert tap.commands("unmask.edit", start)[0]["range"]["start"]["line"] == 3
     vscode.press("Alt+Shift+N")
-
-
-def test_a_refinement_that_is_stopped_leaves_the_edit_that_waits(vscode, engine):
-    make(vscode, "refine_stopped.py")
-    engine.edits["use sum"] = NEW
-    engine.forward_s = 0.3
-    press_lens(vscode, "Refine")
-    vscode.quick_input().fill("use sum")
-    vscode.press("Enter")
-    wait_for_lens(vscode, "Unmask: use sum")
-    wait_for(lambda: len(engine.asked_edits) == 2, "the request", page=vscode.page)
-    vscode.go_to(1)
-    vscode.type("# a comment\n")  # moves the edit that is not shown, too
-    vscode.press("Escape")
-    wait_for(lambda: len(zones(vscode)) == 2, "the changes of before", page=vscode.page)
-    press_lens(vscode, "Accept all")
-    wait_for_end(vscode)
-    vscode.expect("# a comment\n" + BEFORE + NEW + AFTER)
-
-
-def test_refine_starts_from_the_edit_that_waits(vscode, engine, tap):
-    start = len(tap)
-    engine.edits["use sum"] = NEW.replace(
-        "    total = 0\n    for value in values:\n        total += value\n", "    total = sum(values)\n"
-    )
-    make(vscode, "refine.py")
-    press_lens(vscode, "Refine")
-    vscode.quick_input().fill("use sum")
-    vscode.press("Enter")
-    wait_for(lambda: any("sum(values)" in text for text in zones(vscode)), "the refined edit", page=vscode.page)
-    first, second = tap.commands("unmask.edit", start)
-    assert second["refine"] == first["editId"]
-    vscode.press("Alt+Shift+Y")
-    wait_for(lambda: is_dirty(vscode), "the change", page=vscode.page)
-    assert "total = sum(values)" in vscode.save()
 
 
 def choose_action(vscode, title):

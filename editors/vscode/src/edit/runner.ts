@@ -46,17 +46,30 @@ export class EditRunner {
     }
   }
 
-  /** The same instruction once more, on the text as it is now. */
+  /**
+   * The same once more, on the text as it is now. The server forgets what a ready refinement was made from, so all its
+   * instructions are given at once; one that failed is repeated on the edit that still waits.
+   */
   async rerun(session: EditSession): Promise<void> {
+    const { document, refined, scope } = session;
+    const present = this.sessions.of(document);
+    if (refined && present === refined && refined.phase === "deciding" && !refined.isStale) {
+      const lines = refined.currentLines;
+      await this.run(new EditSession(randomUUID(), document, { ...scope, lines }, session.instruction, refined));
+      return;
+    }
     if (session.isGone) {
       void vscode.window.showWarningMessage(
         "Unmask: the lines of the edit are gone. Undo what took them, or select others and ask again.",
       );
       return;
     }
-    const scope = { ...session.scope, lines: session.currentLines };
+    if (present !== session && !(await this.mayReplace(present))) {
+      return;
+    }
+    const lines = session.currentLines;
     this.reject(session);
-    await this.run(new EditSession(randomUUID(), session.document, scope, session.instruction));
+    await this.run(new EditSession(randomUUID(), document, { ...scope, lines }, session.instructions.join("\n")));
   }
 
   /** A further instruction, on top of the edit that waits. */

@@ -69,6 +69,11 @@ export class EditSession {
     return this.document.isClosed || !this.anchor.isKnown || isBlank;
   }
 
+  /** All that was asked for, the first instruction first: this one's alone unless it refines another edit. */
+  get instructions(): readonly string[] {
+    return [...(this.refined?.instructions ?? []), this.instruction];
+  }
+
   /** Whether the text of the scope is not the one that the edit was made from. Undoing the change undoes this too. */
   get isStale(): boolean {
     return this.document.isClosed || this.document.getText(this.range) !== this.original;
