@@ -71,6 +71,18 @@ def test_a_program_that_is_no_server_is_ended_for_the_next_one(vscode, tap, prog
     suggest(vscode, f"after_{program[0][-5:]}.py")
 
 
+def test_a_program_that_is_no_server_ends_with_the_window(vscode, tap):
+    vscode.wait_for_status("Ready", 30)
+    word = str(100_000 + os.getpid())
+    vscode.set(unmask__server__command=["sleep", word])
+    wait_for(lambda: processes_with(word), "the program", page=vscode.page)
+    before = processes_with(word)
+    vscode.reload()
+    wait_for(lambda: not set(before) & set(processes_with(word)), "the end of the program", page=vscode.page)
+    vscode.set(unmask__server__command=tap.command(sys.executable, "-P", "-m", "lsp_server"))
+    vscode.wait_for_status("Ready", 30)
+
+
 def test_a_server_that_cannot_be_started_is_named_and_one_that_can_is_started(vscode, tap):
     vscode.set(unmask__server__command=["no-such-program", "lsp"])
     vscode.wait_for_status("no-such-program, which is not a program that can be run")
