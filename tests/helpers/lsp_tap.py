@@ -3,7 +3,8 @@
 ``python -m helpers.lsp_tap FOLDER COMMAND...`` runs the server. Each message becomes a line of
 ``FOLDER/messages.jsonl`` with ``from`` ("editor" or "server"); ``FOLDER/pid`` names the server's process.
 While ``FOLDER/hold`` exists, ``workspace/applyEdit`` waits: what a test types
-meanwhile reaches the document before the edit does.
+meanwhile reaches the document before the edit does. While ``FOLDER/deaf`` exists, ``$/cancelRequest`` is lost, as if it
+came a moment too late.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ def pump(source: BinaryIO, target: BinaryIO, name: str, log: BinaryIO, lock: thr
             log.flush()
         while message.get("method") == "workspace/applyEdit" and hold.exists():
             time.sleep(0.02)
+        if message.get("method") == "$/cancelRequest" and (hold.parent / "deaf").exists():
+            continue
         target.write(head + body)
         target.flush()
 

@@ -95,6 +95,10 @@ class VsCode:
     def bind(self, *keys: dict[str, Any]) -> None:
         """Bind keys of the user's: ``{key, command, args}``. The window is loaded anew, which reads them."""
         (self.data / "User" / "keybindings.json").write_text(json.dumps(keys))
+        self.reload()
+
+    def reload(self) -> None:
+        """Load the window anew."""
         self._has_opened = False
         self.page.reload()
         self.page.locator(".monaco-workbench").wait_for(timeout=60_000)

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { applyChanges, type Change, contentLines, follow, followAll } from "../src/edit/lines";
+import { applyChanges, type Change, contentLines, descending, follow } from "../src/edit/lines";
 
 const LINES = { first: 4, last: 6 };
 
@@ -41,10 +41,21 @@ test("all of them deleted leaves one line", () => {
   assert.deepEqual(follow(LINES, change(4, 0, 7, 0, "")), { first: 4, last: 4 });
 });
 
+test("the line below joined to the last one is inside, and so is what is typed over both", () => {
+  assert.deepEqual(follow(LINES, change(6, 9, 7, 0, "")), LINES);
+  assert.deepEqual(follow(LINES, change(5, 2, 9, 3, "x")), { first: 4, last: 5 });
+  assert.deepEqual(follow(LINES, change(5, 0, 9, 0, "")), { first: 4, last: 4 });
+});
+
+test("as many lines as before are the same ones, wherever the change begins and ends", () => {
+  assert.deepEqual(follow(LINES, change(0, 0, 20, 0, "x\n".repeat(20))), LINES);
+  assert.deepEqual(follow(LINES, change(2, 0, 5, 0, "x\n".repeat(3))), LINES);
+});
+
 test("several changes of one event, in any order", () => {
   const changes = [change(0, 0, 0, 0, "a\n"), change(9, 0, 9, 0, "b\n"), change(2, 0, 3, 0, "")];
-  assert.deepEqual(followAll(LINES, changes), LINES);
-  assert.deepEqual(followAll(LINES, [...changes].reverse()), LINES);
+  assert.deepEqual(descending(changes).reduce(follow, LINES), LINES);
+  assert.deepEqual(descending([...changes].reverse()).reduce(follow, LINES), LINES);
 });
 
 test("hunks are applied to the text that they were made for, whatever its line ends", () => {

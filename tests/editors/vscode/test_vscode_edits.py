@@ -6,59 +6,34 @@ import contextlib
 
 import pytest
 from helpers.vscode import wait_for
+from helpers.vscode_edits import (
+    AFTER,
+    BEFORE,
+    INSTRUCTION,
+    NEW,
+    OLD,
+    TEXT,
+    ask,
+    cancels_lost,
+    is_dirty,
+    lens,
+    make,
+    press_lens,
+    start_afresh,
+    wait_for_end,
+    wait_for_lens,
+    zones,
+)
 
-OLD = """def mean(values):
-    total = 0
-    for value in values:
-        total = total + value
-    return total / len(values)
-"""
-NEW = '''def mean(values):
-    """The mean of the values, 0 if there are none."""
-    total = 0
-    for value in values:
-        total += value
-    return total / len(values) if values else 0.0
-'''
 ONLY_SECOND = OLD.replace(
     "total = total + value\n    return total / len(values)",
     "total += value\n    return total / len(values) if values else 0.0",
 )
-BEFORE, AFTER = "import math\n\n\n", "\n\nprint(mean([]))\n"
-TEXT = BEFORE + OLD + AFTER
-INSTRUCTION = "handle an empty list"
 
 
 @pytest.fixture(autouse=True)
 def ready(vscode, engine):
-    vscode.wait_for_status("Ready")
-    engine.edits.clear()
-    engine.edits[INSTRUCTION] = NEW
-    engine.asked_edits.clear()
-    engine.warmed.clear()
-    engine.forward_s = 0.005
-
-
-def lens(vscode) -> str:
-    return " ".join(
-        text.replace("\xa0", " ") for text in vscode.page.locator(".codelens-decoration:visible").all_inner_texts()
-    )
-
-
-def wait_for_lens(vscode, text):
-    wait_for(lambda: text in lens(vscode), f"the line {text!r} above the edit", page=vscode.page)
-
-
-def press_lens(vscode, title):
-    vscode.page.locator(".codelens-decoration a", has_text=title).first.click()
-
-
-def zones(vscode) -> list[str]:
-    """The new text of each change that is open."""
-    return [
-        text.replace("\xa0", " ")
-        for text in vscode.page.locator(".review-widget:visible .comment-body").all_inner_texts()
-    ]
+    start_afresh(vscode, engine)
 
 
 def line_above_zone(vscode, number) -> str:
@@ -70,30 +45,6 @@ def line_above_zone(vscode, number) -> str:
         return lines.filter(line => y(line) < top).sort((a, b) => y(a) - y(b)).at(-1).textContent;
     }"""
     return vscode.page.evaluate(script, number).replace("\xa0", " ")
-
-
-def wait_for_end(vscode):
-    wait_for(lambda: not zones(vscode) and not lens(vscode), "the end of the edit", page=vscode.page)
-
-
-def is_dirty(vscode) -> bool:
-    return vscode.page.locator(".tab.active.dirty").count() > 0
-
-
-def ask(vscode, name, text=TEXT, instruction=INSTRUCTION):
-    """Select the function and ask for an edit of it."""
-    vscode.open(name, text, line=4)
-    vscode.press(*["Shift+ArrowDown"] * 5)
-    vscode.press("Alt+i")
-    vscode.quick_input().fill(instruction)
-    vscode.press("Enter")
-
-
-def make(vscode, name, text=TEXT):
-    """An edit that waits for a decision about two changes."""
-    ask(vscode, name, text)
-    wait_for_lens(vscode, "2 changes")
-    wait_for(lambda: len(zones(vscode)) == 2, "both changes", page=vscode.page)
 
 
 def test_the_preview_is_drawn_and_never_in_the_buffer_and_one_change_of_two_is_accepted(vscode, engine, tap):
@@ -231,6 +182,24 @@ def test_escape_stops_the_model(vscode, engine):
     assert vscode.notifications() == []
 
 
+def test_escape_while_the_answer_is_on_its_way_ends_the_edit_too(vscode, engine, tap):
+    engine.forward_s = 0.02
+    start = len(tap)
+    with cancels_lost(tap):
+        ask(vscode, "cancel_late.py")
+        wait_for_lens(vscode, f"Unmask: {INSTRUCTION}")
+        wait_for(lambda: engine.asked_edits, "the request", page=vscode.page)
+        vscode.press("Escape")
+        wait_for_end(vscode)
+    (asked,) = tap.commands("unmask.edit", start)
+    wait_for(lambda: tap.commands("unmask.rejectEdit", start), "that the answer is forgotten", page=vscode.page)
+    assert tap.commands("unmask.rejectEdit", start) == [{"editId": asked["editId"]}]
+    assert not is_dirty(vscode)
+    make(vscode, "cancel_late_again.py")
+    vscode.press("Alt+Shift+N")
+    wait_for_end(vscode)
+
+
 def test_the_diff_shows_the_whole_edit_and_decides_about_it(vscode):
     make(vscode, "diff.py")
     press_lens(vscode, "Diff")
@@ -289,41 +258,6 @@ def test_without_a_selection_the_definition_is_the_scope(vscode, engine, tap):
     wait_for_lens(vscode, "2 changes")
     assert tap.commands("unmask.edit", start)[0]["range"]["start"]["line"] == 3
     vscode.press("Alt+Shift+N")
-
-
-def test_a_refinement_that_is_stopped_leaves_the_edit_that_waits(vscode, engine):
-    make(vscode, "refine_stopped.py")
-    engine.edits["use sum"] = NEW
-    engine.forward_s = 0.3
-    press_lens(vscode, "Refine")
-    vscode.quick_input().fill("use sum")
-    vscode.press("Enter")
-    wait_for_lens(vscode, "Unmask: use sum")
-    wait_for(lambda: len(engine.asked_edits) == 2, "the request", page=vscode.page)
-    vscode.go_to(1)
-    vscode.type("# a comment\n")  # moves the edit that is not shown, too
-    vscode.press("Escape")
-    wait_for(lambda: len(zones(vscode)) == 2, "the changes of before", page=vscode.page)
-    press_lens(vscode, "Accept all")
-    wait_for_end(vscode)
-    vscode.expect("# a comment\n" + BEFORE + NEW + AFTER)
-
-
-def test_refine_starts_from_the_edit_that_waits(vscode, engine, tap):
-    start = len(tap)
-    engine.edits["use sum"] = NEW.replace(
-        "    total = 0\n    for value in values:\n        total += value\n", "    total = sum(values)\n"
-    )
-    make(vscode, "refine.py")
-    press_lens(vscode, "Refine")
-    vscode.quick_input().fill("use sum")
-    vscode.press("Enter")
-    wait_for(lambda: any("sum(values)" in text for text in zones(vscode)), "the refined edit", page=vscode.page)
-    first, second = tap.commands("unmask.edit", start)
-    assert second["refine"] == first["editId"]
-    vscode.press("Alt+Shift+Y")
-    wait_for(lambda: is_dirty(vscode), "the change", page=vscode.page)
-    assert "total = sum(values)" in vscode.save()
 
 
 def choose_action(vscode, title):

@@ -1,11 +1,10 @@
-"""The engine behind the editor: lost and back, a wrong token, another model, switched off, no server at all."""
+"""The engine behind the editor: lost and back, a wrong token, another model, switched off."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -210,32 +209,3 @@ def test_statistics_are_a_page(vscode):
     vscode.page.locator(".tab.active", has_text="Unmask statistics.md").wait_for()
     lines = vscode.page.locator(".editor-instance .view-lines").first
     wait_for(lambda: "Unmask: statistics" in lines.inner_text().replace("\xa0", " "), "the page", page=vscode.page)
-
-
-def test_the_language_server_killed_and_back(vscode, tap):
-    vscode.wait_for_status("Ready")
-    since = len(tap)
-    os.kill(int((tap.folder / "pid").read_text()), signal.SIGKILL)
-    # What the status bar shows can still be the first server's word; no key is answered before the second one's.
-    wait_for(
-        lambda: any(status["reason"] == "ready" for status in tap.params_of("$/unmask/status", since)),
-        "the second server's readiness",
-        60,
-        vscode.page,
-    )
-    assert len(tap.params_of("initialize", since)) == 1
-    vscode.wait_for_status("Ready", 30)
-    suggest(vscode, "server_back.py")
-
-
-def test_a_server_that_cannot_be_started_is_named_and_one_that_can_is_started(vscode, tap):
-    vscode.set(unmask__server__command=["no-such-program", "lsp"])
-    vscode.wait_for_status("no-such-program, which is not a program that can be run")
-    vscode.wait_for_notification("unmask.server.command starts with no-such-program")
-    vscode.screenshot("no-server")
-    vscode.clear_notifications()
-    vscode.set(unmask__server__command=[], unmask__server__python=sys.executable)
-    vscode.wait_for_status("Ready", 30)
-    suggest(vscode, "python_setting.py")
-    vscode.set(unmask__server__python="/usr/bin/false")
-    vscode.wait_for_status("unmask.server.python is /usr/bin/false")

@@ -140,6 +140,17 @@ def test_the_palette_asks_at_a_place_where_nothing_comes_by_itself(vscode, engin
     wait_for(lambda: any(asked.prefix == "value = comp" for asked in engine.asked), "the request", page=vscode.page)
 
 
+def test_the_key_asks_at_a_place_where_nothing_comes_by_itself(vscode, engine):
+    engine.completions["value = comp"] = "ute()"
+    vscode.open("invoked_by_key.py", "value = comp\n", line=1, column=13)
+    vscode.page.wait_for_timeout(300)
+    assert engine.asked == []
+    vscode.press("Alt+\\")
+    vscode.wait_for_ghost_text("ute()")
+    vscode.press("Tab")
+    vscode.expect("value = compute()\n")
+
+
 def test_asked_for_several_come_and_the_keys_go_through_them(vscode, engine):
     engine.completions["best = "] = "first()"
     engine.alternatives["best = "] = ["second()", "third()"]

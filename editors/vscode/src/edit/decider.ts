@@ -6,9 +6,11 @@ import type { Connection } from "../server/connection";
 import { plural } from "./lenses";
 import type { EditRunner } from "./runner";
 import type { Decision, EditSession } from "./session";
-import type { EditSessions } from "./sessions";
+import { type EditSessions, PROPOSED_SCHEME } from "./sessions";
 
 const SAVED_MESSAGE_MS = 4000;
+const MAX_LAG_MS = 1000;
+const LAG_INTERVAL_MS = 10;
 
 export class EditDecider {
   constructor(
@@ -21,8 +23,12 @@ export class EditDecider {
   async decide(decision: Decision, thread?: unknown): Promise<void> {
     const pressed = this.sessions.zones.find(thread);
     const session = pressed?.session ?? this.sessions.active;
-    const index = pressed?.index ?? session?.hunkAt(cursorLine());
-    if (session?.phase !== "deciding" || index === undefined || this.refuseStale(session)) {
+    if (session?.phase !== "deciding" || this.refuseStale(session)) {
+      return;
+    }
+    await untilShown(session);
+    const index = pressed?.index ?? session.hunkAt(cursorLine(), this.sessions.activeSide);
+    if (index === undefined || session.phase !== "deciding") {
       return;
     }
     session.decide(index, decision);
@@ -31,7 +37,8 @@ export class EditDecider {
       return;
     }
     this.sessions.redraw(session);
-    this.move(1, session.hunks[index]?.range.start.line);
+    await untilShown(session);
+    this.move(1, session.places(this.sessions.activeSide)[index]?.start.line);
   }
 
   async acceptAll(): Promise<void> {
@@ -53,12 +60,15 @@ export class EditDecider {
   /** Puts the cursor on the next or previous open hunk. */
   move(step: 1 | -1, from = cursorLine()): void {
     const session = this.sessions.active;
-    const index = session?.neighbour(from, step);
-    const hunk = index === undefined ? undefined : session?.hunks[index];
+    const side = this.sessions.activeSide;
+    const index = session?.neighbour(from, step, side);
+    const place = index === undefined ? undefined : session?.places(side)[index];
     const editor = vscode.window.activeTextEditor;
-    if (hunk && editor) {
-      editor.selection = new vscode.Selection(hunk.range.start, hunk.range.start);
-      editor.revealRange(hunk.range, vscode.TextEditorRevealType.InCenterIfOutsideViewport);
+    if (place && editor) {
+      const start = new vscode.Position(place.start.line, place.start.character);
+      const end = new vscode.Position(place.end.line, place.end.character);
+      editor.selection = new vscode.Selection(start, start);
+      editor.revealRange(new vscode.Range(start, end), vscode.TextEditorRevealType.InCenterIfOutsideViewport);
     }
   }
 
@@ -104,4 +114,15 @@ export class EditDecider {
 
 function cursorLine(): number {
   return vscode.window.activeTextEditor?.selection.active.line ?? 0;
+}
+
+/** The proposed side follows a decision a moment later; until then its lines are not those that the hunks speak of. */
+async function untilShown(session: EditSession): Promise<void> {
+  const document = vscode.window.activeTextEditor?.document;
+  const wanted = session.proposedText().replaceAll("\r\n", "\n");
+  const isShown = (): boolean => document?.getText().replaceAll("\r\n", "\n") === wanted;
+  const giveUpMs = Date.now() + MAX_LAG_MS;
+  while (document?.uri.scheme === PROPOSED_SCHEME && !isShown() && Date.now() < giveUpMs) {
+    await new Promise((resolve) => setTimeout(resolve, LAG_INTERVAL_MS));
+  }
 }

@@ -3,7 +3,8 @@
 import * as vscode from "vscode";
 import type { EditPreview } from "../protocol";
 import { splitLines } from "./lines";
-import { anchorLine, type EditSession, type Hunk, lastLine, touchedLines } from "./session";
+import { lastLine } from "./places";
+import { anchorLine, type EditSession, type Hunk, touchedLines } from "./session";
 
 const color = (id: string): vscode.ThemeColor => new vscode.ThemeColor(id);
 const create = (options: vscode.DecorationRenderOptions): vscode.TextEditorDecorationType =>

@@ -21,25 +21,39 @@ export interface Change {
  */
 export function follow(lines: Lines, change: Change): Lines {
   const { start, end } = change.range;
-  const delta = (change.text.match(/\r\n|\r|\n/g)?.length ?? 0) - (end.line - start.line);
+  const delta = breaks(change.text) - (end.line - start.line);
   if (start.line > lines.last) {
     return lines;
   }
-  const keepsLineStart = start.character === 0 ? /(^|[\r\n])$/.test(change.text) : /[\r\n]$/.test(change.text);
-  const isAbove = end.line < lines.first || (end.line === lines.first && end.character === 0 && keepsLineStart);
+  const keepsEnd = keepsLineStart(change);
+  const isAbove = end.line < lines.first || (end.line === lines.first && keepsEnd);
   if (isAbove && (end.line < lines.first || start.line < lines.first || change.text !== "")) {
     return { first: lines.first + delta, last: lines.last + delta };
   }
+  if (delta === 0) {
+    return lines;
+  }
   const first = Math.min(lines.first, start.line);
-  return { first, last: Math.max(first, lines.last + delta) };
+  // What is joined to the last line from below belongs to it; a line below that stays whole does not.
+  const newLast = start.line + breaks(change.text) - (keepsEnd ? 1 : 0);
+  return { first, last: Math.max(first, end.line > lines.last ? newLast : lines.last + delta) };
 }
 
-/** Lines after all changes of one event: editors report them from the end of the document to its beginning. */
-export function followAll(lines: Lines, changes: readonly Change[]): Lines {
-  const descending = [...changes].sort(
+/** Whether the line that a change ends before is whole and starts a line afterwards too. */
+export function keepsLineStart({ range: { start, end }, text }: Change): boolean {
+  return end.character === 0 && (start.character === 0 ? /(^|[\r\n])$/ : /[\r\n]$/).test(text);
+}
+
+/** The changes of one event from the end of the document to its beginning: none moves what is still to come. */
+export function descending(changes: readonly Change[]): Change[] {
+  return [...changes].sort(
     (a, b) => b.range.start.line - a.range.start.line || b.range.start.character - a.range.start.character,
   );
-  return descending.reduce(follow, lines);
+}
+
+/** How many line ends a text has. */
+export function breaks(text: string): number {
+  return text.match(/\r\n|\r|\n/g)?.length ?? 0;
 }
 
 /** The lines of a text without their ends; `\n`, `\r\n` and `\r` end a line. */

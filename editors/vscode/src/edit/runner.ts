@@ -46,11 +46,30 @@ export class EditRunner {
     }
   }
 
-  /** The same instruction once more, on the text as it is now. */
+  /**
+   * The same once more, on the text as it is now. The server forgets what a ready refinement was made from, so all its
+   * instructions are given at once; one that failed is repeated on the edit that still waits.
+   */
   async rerun(session: EditSession): Promise<void> {
-    const scope = { ...session.scope, lines: session.currentLines };
+    const { document, refined, scope } = session;
+    const present = this.sessions.of(document);
+    if (refined && present === refined && refined.phase === "deciding" && !refined.isStale) {
+      const lines = refined.currentLines;
+      await this.run(new EditSession(randomUUID(), document, { ...scope, lines }, session.instruction, refined));
+      return;
+    }
+    if (session.isGone) {
+      void vscode.window.showWarningMessage(
+        "Unmask: the lines of the edit are gone. Undo what took them, or select others and ask again.",
+      );
+      return;
+    }
+    if (present !== session && !(await this.mayReplace(present))) {
+      return;
+    }
+    const lines = session.currentLines;
     this.reject(session);
-    await this.run(new EditSession(randomUUID(), session.document, scope, session.instruction));
+    await this.run(new EditSession(randomUUID(), document, { ...scope, lines }, session.instructions.join("\n")));
   }
 
   /** A further instruction, on top of the edit that waits. */
@@ -70,8 +89,12 @@ export class EditRunner {
   reject(session: EditSession): void {
     this.sessions.remove(session);
     if (session.answer) {
-      this.server.execute("unmask.rejectEdit", { editId: session.editId }).catch(() => undefined);
+      this.forget(session);
     }
+  }
+
+  private forget({ editId }: EditSession): void {
+    this.server.execute("unmask.rejectEdit", { editId }).catch(() => undefined);
   }
 
   private async run(session: EditSession): Promise<void> {
@@ -83,7 +106,15 @@ export class EditRunner {
         this.params(session),
         session.cancellation.token,
       );
-      if (session.cancellation.token.isCancellationRequested) {
+      // A refinement that came in spite of a cancel is shown: at the server it stands in place of what it refines.
+      const isShownAnyway =
+        session.refined && answer.status === "ready" && this.sessions.of(session.document) === session;
+      if (session.cancellation.token.isCancellationRequested && !isShownAnyway) {
+        // The answer was on its way already: the server keeps it until somebody decides.
+        this.giveUp(session);
+        if (answer.status === "ready") {
+          this.forget(session);
+        }
         return;
       }
       if (answer.status === "ready") {

@@ -2,9 +2,13 @@
 
 import * as vscode from "vscode";
 import type { EditAnswer, ScopeKind } from "../protocol";
-import { applyChanges, type Change, contentLines, followAll, type Lines } from "./lines";
+import { Anchor } from "./anchor";
+import { applyChanges, type Change, contentLines, type Lines } from "./lines";
+import { changeAt, lastLine, neighbour, type Place, placesAfter } from "./places";
 
 export type Phase = "running" | "deciding" | "applying";
+/** The document itself, or the text that it would become, which a diff shows beside it. */
+export type Side = "original" | "proposed";
 export type Decision = "open" | "accepted" | "rejected";
 
 /** The lines that an edit may change. */
@@ -32,7 +36,7 @@ export class EditSession {
   readonly original: string;
   phase: Phase = "running";
   answer: EditAnswer | undefined;
-  private lines: Lines;
+  private readonly anchor: Anchor;
   private readonly firstLine: number;
   private proposed: readonly Proposed[] = [];
   private decisions: Decision[] = [];
@@ -45,18 +49,29 @@ export class EditSession {
     /** The ready edit that this one refines; it stays valid until this one is ready. */
     readonly refined?: EditSession,
   ) {
-    this.lines = scope.lines;
     this.firstLine = scope.lines.first;
-    this.original = document.getText(this.range);
+    this.original = document.getText(wholeLines(document, scope.lines));
+    this.anchor = new Anchor(scope.lines, this.original);
   }
 
   /** The scope's whole lines, as the server is asked for them, where they are now. */
   get range(): vscode.Range {
-    return wholeLines(this.document, this.lines);
+    return wholeLines(this.document, this.anchor.lines);
   }
 
   get currentLines(): Lines {
-    return this.lines;
+    return this.anchor.lines;
+  }
+
+  /** Whether nothing of the scope is left, or its place is not known. Undoing the change undoes this too. */
+  get isGone(): boolean {
+    const isBlank = this.original.trim() !== "" && this.document.getText(this.range).trim() === "";
+    return this.document.isClosed || !this.anchor.isKnown || isBlank;
+  }
+
+  /** All that was asked for, the first instruction first: this one's alone unless it refines another edit. */
+  get instructions(): readonly string[] {
+    return [...(this.refined?.instructions ?? []), this.instruction];
   }
 
   /** Whether the text of the scope is not the one that the edit was made from. Undoing the change undoes this too. */
@@ -65,7 +80,7 @@ export class EditSession {
   }
 
   get hunks(): readonly Hunk[] {
-    const shift = this.lines.first - this.firstLine;
+    const shift = this.anchor.lines.first - this.firstLine;
     return this.proposed.map((hunk, index) => ({
       range: moved(hunk.range, shift),
       text: hunk.text,
@@ -83,7 +98,8 @@ export class EditSession {
   }
 
   follow(changes: readonly Change[]): void {
-    this.lines = followAll(this.lines, changes);
+    const { document } = this;
+    this.anchor.follow(changes, (line) => (line < document.lineCount ? document.lineAt(line).text : undefined));
   }
 
   /** Takes the server's answer. Its ranges belong to the version asked about; the lines may have moved since. */
@@ -107,20 +123,21 @@ export class EditSession {
     this.decisions = this.decisions.map((present) => (present === "open" ? decision : present));
   }
 
-  /** The hunk to act on at a line: the one there, else the next open one, else the last open one. */
-  hunkAt(line: number): number | undefined {
-    const hunks = this.hunks.map((hunk, index) => ({ ...hunk, index }));
-    const here = hunks.find(({ range }) => line >= range.start.line && line <= lastLine(range));
-    const open = hunks.filter(({ decision }) => decision === "open");
-    return (here ?? open.find(({ range }) => range.start.line >= line) ?? open.at(-1))?.index;
+  /** The hunk to act on at a line of one side: the one there, else the next open one, else the last open one. */
+  hunkAt(line: number, side: Side): number | undefined {
+    return found(changeAt(this.places(side), (index) => this.decisions[index] === "open", line));
   }
 
-  /** The open hunk after or before a line, round the end. */
-  neighbour(line: number, step: 1 | -1): number | undefined {
-    const open = this.hunks.map((hunk, index) => ({ line: hunk.range.start.line, index, hunk }));
-    const wanted = open.filter(({ hunk }) => hunk.decision === "open");
-    const found = step === 1 ? wanted.find((each) => each.line > line) : wanted.findLast((each) => each.line < line);
-    return (found ?? (step === 1 ? wanted[0] : wanted.at(-1)))?.index;
+  /** The open hunk after or before a line of one side, round the end. */
+  neighbour(line: number, step: 1 | -1, side: Side): number | undefined {
+    return found(neighbour(this.places(side), (index) => this.decisions[index] === "open", line, step));
+  }
+
+  /** Where the hunks are on one side, with the present decisions. */
+  places(side: Side): readonly Place[] {
+    return side === "original"
+      ? this.hunks.map(({ range }) => range)
+      : placesAfter(this.hunks.map((hunk) => ({ ...hunk, isIn: hunk.decision !== "rejected" })));
   }
 
   /** The whole document with every hunk that was not rejected. */
@@ -151,13 +168,13 @@ export function sizeOf(hunk: Hunk): { readonly removed: number; readonly added: 
   };
 }
 
-export function lastLine(range: vscode.Range): number {
-  return range.end.character === 0 && range.end.line > range.start.line ? range.end.line - 1 : range.end.line;
-}
-
 /** The line that a hunk's new text is shown below: the last one that goes, or the one above an insertion. */
 export function anchorLine(range: vscode.Range): number {
   return range.isEmpty ? Math.max(0, range.start.line - 1) : lastLine(range);
+}
+
+function found(index: number): number | undefined {
+  return index < 0 ? undefined : index;
 }
 
 function endOf(document: vscode.TextDocument): vscode.Position {

@@ -6,7 +6,7 @@ import { TextDocumentEdit } from "vscode-languageclient/node";
 import type { EditPreview } from "../protocol";
 import { EditDecorations } from "./decorations";
 import { EditLenses } from "./lenses";
-import type { EditSession } from "./session";
+import type { EditSession, Side } from "./session";
 import { Zones } from "./zones";
 
 /** Documents that show what an edit would make of a file; the query is the edit's id. */
@@ -44,6 +44,11 @@ export class EditSessions implements vscode.Disposable {
 
   of(document: vscode.TextDocument | undefined): EditSession | undefined {
     return document && this.sessions.get(document.uri.toString());
+  }
+
+  /** Which text the active editor shows: lines of one side mean nothing on the other. */
+  get activeSide(): Side {
+    return vscode.window.activeTextEditor?.document.uri.scheme === PROPOSED_SCHEME ? "proposed" : "original";
   }
 
   /** The session of the active editor, which may be the proposed side of a diff. */

@@ -31,6 +31,8 @@ export interface Surroundings {
   readonly middleware: Middleware;
   /** Lets the server fetch its settings anew. */
   readonly refreshSettings: () => Promise<void>;
+  /** Whether the server shall run: one that was ended on purpose is not started again. */
+  readonly isWanted: () => boolean;
   /** The server ended; `times` counts the last minutes, and it is started again if `again`. */
   readonly onEnd: (times: number, again: boolean) => void;
 }
@@ -41,11 +43,14 @@ export function clientOptions({
   log,
   middleware,
   refreshSettings,
+  isWanted,
   onEnd,
 }: Surroundings): LanguageClientOptions {
   return {
     documentSelector: SELECTOR,
-    errorHandler: restartPolicy(onEnd),
+    errorHandler: restartPolicy(isWanted, onEnd),
+    // How it failed is said by whoever started it; nothing is tried again by itself.
+    initializationFailedHandler: () => false,
     outputChannel: log,
     traceOutputChannel: log,
     // What else could come on stdout than the protocol is sent to stderr by the server.
@@ -72,13 +77,16 @@ export function clientOptions({
 }
 
 /** A server that ends is started again, unless it keeps on ending. */
-function restartPolicy(onEnd: Surroundings["onEnd"]): ErrorHandler {
+function restartPolicy(isWanted: Surroundings["isWanted"], onEnd: Surroundings["onEnd"]): ErrorHandler {
   const endedMs: number[] = [];
   return {
     error: (_error, _message, count) => ({
       action: (count ?? 0) <= MAX_ERRORS ? ErrorAction.Continue : ErrorAction.Shutdown,
     }),
     closed: () => {
+      if (!isWanted()) {
+        return { action: CloseAction.DoNotRestart, handled: true };
+      }
       endedMs.push(Date.now());
       const recent = endedMs.filter((time) => Date.now() - time < RESTART_WINDOW_MS).length;
       const again = recent <= MAX_RESTARTS;

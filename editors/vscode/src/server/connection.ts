@@ -1,6 +1,5 @@
 // The language server's process and the client connected to it, from start to restart to stop.
 
-import { homedir } from "node:os";
 import * as vscode from "vscode";
 import { ExecuteCommandRequest, LanguageClient, type Middleware, State } from "vscode-languageclient/node";
 import type { RedactingLog } from "../log";
@@ -8,12 +7,27 @@ import { type EditPreview, PREVIEW_NOTIFICATION, STATUS_NOTIFICATION, type Statu
 import { clientOptions, EditPromptFeature } from "./clientOptions";
 import { offerEnvironment } from "./environment";
 import { locateServer, type ServerCommand, WrongServerSetting } from "./locate";
+import { ServerProcess, startWithin } from "./serverProcess";
 import type { TokenStore } from "./token";
 
 const STARTING: Status = { kind: "Busy", reason: "starting", message: "Starting.", model: "", latencyMs: 0 };
+/** How long a server may take until it answers first: Python on a slow disk needs many seconds. */
+const START_LIMIT_MS = 60_000;
+
+/** A client that keeps its notifications to itself once its server is ended on purpose. */
+class QuietClient extends LanguageClient {
+  isEnding = false;
+
+  override error(message: string, data?: unknown, showNotification: boolean | "force" = true): void {
+    super.error(message, data, this.isEnding ? false : showNotification);
+  }
+}
 
 export class Connection implements vscode.Disposable {
-  private client: LanguageClient | undefined;
+  private client: QuietClient | undefined;
+  private process: ServerProcess | undefined;
+  /** Ends the waiting for a server that is starting, once somebody wants another one or none. */
+  private start = new AbortController();
   private listeners: vscode.Disposable[] = [];
   private server: ServerCommand | undefined;
   private turn: Promise<unknown> = Promise.resolve();
@@ -40,15 +54,23 @@ export class Connection implements vscode.Disposable {
     return this.client?.state === State.Running;
   }
 
-  /** Starts the server, or another one in place of the present one. Problems are shown, never thrown. */
+  /**
+   * Starts the server, or another one in place of the present one. Problems are shown, never thrown.
+   *
+   * A server that is still starting is not waited for: it may never answer.
+   */
   restart(): Promise<void> {
+    const { signal } = this.giveUpStart();
     return this.inTurn(async () => {
       await this.stopClient();
-      await this.startClient();
+      if (!signal.aborted) {
+        await this.startClient(signal);
+      }
     });
   }
 
   stop(): Promise<void> {
+    this.giveUpStart();
     return this.inTurn(() => this.stopClient());
   }
 
@@ -91,11 +113,18 @@ export class Connection implements vscode.Disposable {
   }
 
   dispose(): void {
+    void this.stop();
     this.statusEmitter.dispose();
     this.previewEmitter.dispose();
     for (const listener of this.listeners) {
       listener.dispose();
     }
+  }
+
+  private giveUpStart(): AbortController {
+    this.start.abort();
+    this.start = new AbortController();
+    return this.start;
   }
 
   private inTurn(work: () => Promise<void>): Promise<void> {
@@ -104,27 +133,28 @@ export class Connection implements vscode.Disposable {
     return next;
   }
 
-  private async startClient(): Promise<void> {
+  private async startClient(giveUp: AbortSignal): Promise<void> {
     this.statusEmitter.fire(STARTING);
     const server = await this.findServer();
-    if (!server) {
+    const token = await this.tokens.get();
+    if (!server || giveUp.aborted) {
       return;
     }
     this.server = server;
-    const token = await this.tokens.get();
     this.log.keepOut(token);
     this.log.info(`Language server: ${server.command} (${server.origin})`);
-    const options = { cwd: homedir() };
-    const client = new LanguageClient(
+    const process = new ServerProcess(server.command, server.args, (text) => this.log.info(text));
+    const client: QuietClient = new QuietClient(
       "unmask",
       "Unmask",
-      { command: server.command, args: [...server.args], options },
+      () => process.start(),
       clientOptions({
         token,
         tokens: this.tokens,
         log: this.log,
         middleware: this.middleware,
         refreshSettings: () => this.refreshSettings(),
+        isWanted: () => !client.isEnding,
         onEnd: (times, again) => this.reportEnd(times, again),
       }),
     );
@@ -134,8 +164,13 @@ export class Connection implements vscode.Disposable {
       client.onNotification(PREVIEW_NOTIFICATION, (preview: EditPreview) => this.previewEmitter.fire(preview)),
     ];
     this.client = client;
+    this.process = process;
     try {
-      await client.start();
+      if ((await startWithin(client.start(), START_LIMIT_MS, giveUp)) === "late") {
+        await this.stopClient();
+        const limit = `within ${START_LIMIT_MS / 1000} s`;
+        this.fail("start_failed", `The language server did not answer ${limit} and was ended: ${server.command}.`);
+      }
     } catch (error) {
       this.log.error(error instanceof Error ? error : String(error));
       this.fail("start_failed", `The language server did not start: ${server.command}. The log says why.`);
@@ -174,16 +209,28 @@ export class Connection implements vscode.Disposable {
   }
 
   private async stopClient(): Promise<void> {
-    const client = this.client;
+    const { client, process } = this;
     this.client = undefined;
+    this.process = undefined;
     if (client) {
-      if (client.state === State.Running) {
-        await client.stop().catch(() => this.log.info("The language server had to be ended."));
-      }
+      client.isEnding = true;
+      // One that does not run cannot be told to end: its process is ended.
+      const isTold = client.state === State.Running && (await this.tellToEnd(client));
+      await process?.end(isTold);
       await client.dispose().catch(() => undefined);
     }
     for (const listener of this.listeners.splice(0)) {
       listener.dispose();
+    }
+  }
+
+  private async tellToEnd(client: LanguageClient): Promise<boolean> {
+    try {
+      await client.stop();
+      return true;
+    } catch {
+      this.log.info("The language server had to be ended.");
+      return false;
     }
   }
 
