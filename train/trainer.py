@@ -351,9 +351,8 @@ class Trainer:
         start = time.monotonic()
         try:
             remembered = self.objective.state() if isinstance(self.objective, HasState) else ObjectiveState()
-            state = replace(self.state, objective_values=remembered.values)
             checkpoint.save_state(
-                self.folder / STATE_FOLDER, state, self.optimizer, remembered, self._world, shards=self._shards
+                self.folder / STATE_FOLDER, self.state, self.optimizer, remembered, self._world, shards=self._shards
             )
             self._save_served()
         except (CheckpointError, TrainingError) as error:

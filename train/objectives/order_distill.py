@@ -147,7 +147,13 @@ class OrderDistillation:
         return ObjectiveState(tensors=self.pool.tensors(), values={"made_at": self._made_at})
 
     def load_state(self, state: ObjectiveState) -> None:
-        """Take over the pool of a saved state."""
+        """Take over the pool of a saved state.
+
+        One of another number of processes is left: the prompts of its pool are not this process's part of the data.
+        """
+        if not state.is_own:
+            self.pool, self._made_at = None, -1
+            return
         self._made_at = int(state.values["made_at"])
         self.pool = TrajectoryPool(**state.tensors) if state.tensors else None
 
