@@ -174,6 +174,15 @@ def test_the_pool_survives_a_resume() -> None:
     assert torch.equal(second.pool.final, first.pool.final)
 
 
+def test_a_pool_that_was_read_goes_to_the_models_device() -> None:
+    first, second = build(), build()
+    first.refresh(first.plain.start.model, first.draw(0, 0, 1), 0)
+    second.load_state(first.state())
+    model = second.plain.start.model.to("meta")
+    pool = second.refresh(model, second.draw(1, 0, 1), 1)
+    assert {tensor.device.type for tensor in pool.tensors().values()} == {"meta"}
+
+
 def test_the_pool_is_made_anew_when_it_is_due() -> None:
     objective = build(order=replace(stage_config("order_distill").order, refresh_every=2))
     model = objective.plain.start.model

@@ -59,6 +59,8 @@ class OrderDistillation:
         due = 0 if every == 0 else step // every
         if self.pool is None or due != self._made_at:
             self.pool, self._made_at = self.make_pool(model, due, draw.rank, draw.world_size), due
+        elif self.pool.final.device != model.device:
+            self.pool = self.pool.to(model.device)  # a saved one is read to the CPU
         return self.pool
 
     def make_pool(self, model: Transformer, number: int, rank: int, world_size: int) -> TrajectoryPool:

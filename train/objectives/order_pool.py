@@ -52,6 +52,10 @@ class TrajectoryPool:
         """The trajectories at ``index``."""
         return TrajectoryPool(**{name: tensor[index] for name, tensor in self.tensors().items()})
 
+    def to(self, device: torch.device) -> TrajectoryPool:
+        """The same on another device."""
+        return TrajectoryPool(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
     def batch(self, pad_id: int) -> AnswerBatch:
         """Prompts with the trajectories' own results as clean answers."""
         prompts = [row[:n] for row, n in zip(self.prompts, self.num_prompt.tolist(), strict=True)]
