@@ -165,6 +165,10 @@ def test_the_pool_survives_a_resume() -> None:
     first.loss(model, first.draw(0, 0, 1), 0)
     second = build()
     second.load_state(first.state())
+    old = {name: tensor for name, tensor in first.state().tensors.items() if name != "is_finished"}
+    older = build()
+    older.load_state(replace(first.state(), tensors=old))
+    assert older.pool is None, "a version before did not say which trajectories ended"
     third = build()
     third.load_state(third.state())  # before the first step there is no pool
     assert third.pool is None

@@ -101,6 +101,27 @@ def test_loss_is_eq_5_or_eq_6(name: str) -> None:
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+def test_what_follows_an_answer_that_breaks_off_is_not_learned() -> None:
+    """Neither masked nor counted, whatever the padding is; the padding of a finished one is learned."""
+    objective = build("edit_stage")
+    finished = objective.train.batch(0)
+    broken = [
+        replace(s, tokens=s.tokens[:-1], answer_changed=s.answer_changed[:-1], is_finished=False) for s in finished
+    ]
+    found = []
+    for pad_id in (objective.pad_id, 65):
+        objective.pad_id = pad_id
+        noisy = objective.corrupt(broken, ("train", 0), range(len(broken)))
+        behind = torch.arange(noisy.masked.shape[1]) >= noisy.batch.num_answer.unsqueeze(-1)
+        assert not noisy.is_masked[behind].any()
+        noisy = replace(noisy, edited=noisy.batch.answers)  # a deletion shifts padding into the answer
+        found.append(objective.loss(objective.start.model, noisy, 0))
+        assert found[-1].count == sum(len(s.tokens) - max(1, s.num_prompt) for s in broken)
+    assert float(found[0].loss_sum.detach()) == pytest.approx(float(found[1].loss_sum.detach()), rel=1e-5)
+    noisy = objective.corrupt(finished, ("train", 0), range(len(finished)))
+    assert int(objective.loss(objective.start.model, noisy, 0).count) > found[0].count + len(finished)
+
+
 def test_edits_stay_within_a_tenth_of_the_answer() -> None:
     objective = build("edit_stage")
     samples = [objective.train.sample(i) for i in range(48)]

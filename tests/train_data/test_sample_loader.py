@@ -148,6 +148,10 @@ def test_documents_are_cut_into_windows_that_cover_them(corpus: Path) -> None:
         for parts in windows.values()
     }
     assert texts == {example.middle + "<|endoftext|>" for example in documents if isinstance(example, InfillExample)}
+    stop = tokenizer.token_to_id("<|endoftext|>")
+    found = [sample for parts in windows.values() for sample in parts.values()]
+    assert all(sample.is_finished == (int(sample.tokens[-1]) == stop) for sample in found)
+    assert {sample.is_finished for sample in found} == {True, False}
 
 
 @pytest.mark.parametrize("max_tokens", [128, 300, 700])

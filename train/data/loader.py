@@ -132,7 +132,8 @@ class SampleLoader:
         if kind is ExampleKind.DOCUMENT:
             is_last = end == len(segments[2])
             text = _join([segments[2][begin:end], self._stop if is_last else []])
-            return _make_sample(text[:0], text, kind, f"{name}:{begin}")
+            is_finished = is_last and bool(self._stop)
+            return _make_sample(text[:0], text, kind, f"{name}:{begin}", is_finished=is_finished)
         prefix, suffix, middle = segments[:3]
         answer = _join([middle, self._stop])
         generator = np.random.default_rng((self._config.seed, 3, number))
@@ -155,6 +156,7 @@ def _make_sample(
     *,
     changed: npt.ArrayLike | None = None,
     original: npt.ArrayLike = (),
+    is_finished: bool = True,
 ) -> Sample:
     tokens = _join([prompt, answer])
     num_answer = len(np.asarray(answer))
@@ -166,6 +168,7 @@ def _make_sample(
         answer_changed=torch.from_numpy(flags),
         original=torch.from_numpy(_join([original])),
         id=name,
+        is_finished=is_finished,
     )
 
 

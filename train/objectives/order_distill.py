@@ -151,9 +151,10 @@ class OrderDistillation:
     def load_state(self, state: ObjectiveState) -> None:
         """Take over the pool of a saved state.
 
-        One of another number of processes is left: the prompts of its pool are not this process's part of the data.
+        One of another number of processes is left: the prompts of its pool are not this process's part of the data. So
+        is one of an older version, which did not say which of its trajectories ended.
         """
-        if not state.is_own:
+        if not state.is_own or (state.tensors and "is_finished" not in state.tensors):
             self.pool, self._made_at = None, -1
             return
         self._made_at = int(state.values["made_at"])
