@@ -53,6 +53,9 @@ _REFUSED_TEXTS = {
     "functional source license": "FSL", "commons clause": "Commons Clause", "elastic license": "Elastic-2.0",
     "shall be used for good": "JSON",
 }  # fmt: skip
+# A licence file that only points at the ones beside it, which are read themselves.
+_POINTER = re.compile(r"made available under the terms of either of the licenses found in license\.\w+ or license\.\w+")
+_POINTER_CHARACTERS = 400
 # Words by which a licence restricts use, often on top of the wording of a permissive one. They count in licence files
 # only: in the first lines of a source file they may mean something else.
 _RESTRICTIONS = {
@@ -77,7 +80,7 @@ def decide_licence(name: str, claim: LicenceClaim) -> str:
     Raises:
         LicenceRefused: not on the list, not to be told, or metadata and files disagree; names source and licence.
     """
-    by_file = [recognise(text) for text in claim.files if text.strip()]
+    by_file = [recognise(text) for text in claim.files if text.strip() and not _is_pointer(text)]
     found = sorted(set().union(*by_file))
     bad = [licence for licence in found if licence not in PERMISSIVE]
     if bad:
@@ -191,9 +194,18 @@ def _parse_one(tokens: Sequence[str], whole: str) -> tuple[_Choices, Sequence[st
     return [frozenset({name})], rest
 
 
+def _flatten(text: str) -> str:
+    """A text in lower case on one line, without the marks that comments and emphasis put into it."""
+    return re.sub(r"[\s*#/>;\"'`]+", " ", text.lower())
+
+
+def _is_pointer(text: str) -> bool:
+    return len(text) <= _POINTER_CHARACTERS and _POINTER.search(_flatten(text)) is not None
+
+
 def recognise(text: str) -> set[str]:
     """The licences whose wording stands in a text, by SPDX name; empty for a text that is no known licence."""
-    flat = re.sub(r"[\s*#/>;\"'`]+", " ", text.lower()).replace(_PYTHON_REMARK, "")
+    flat = _flatten(text).replace(_PYTHON_REMARK, "")
     found = {name for phrase, name in (_REFUSED_TEXTS | _RESTRICTIONS).items() if phrase in flat}
     if _PERMISSION in flat:
         found.add("MIT")
