@@ -154,6 +154,12 @@ def test_documents_are_cut_into_windows_that_cover_them(corpus: Path) -> None:
     assert {sample.is_finished for sample in found} == {True, False}
 
 
+def test_without_a_stop_token_no_answer_is_finished(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {make_loader(corpus, mixture={"infill": 1.0}).sample(number).is_finished for number in range(20)} == {True}
+    monkeypatch.setattr("train.data.loader.stop_tokens", lambda *_: [])
+    assert {make_loader(corpus).sample(number).is_finished for number in range(40)} == {False}
+
+
 @pytest.mark.parametrize("max_tokens", [128, 300, 700])
 @pytest.mark.parametrize("split", ["train", "held_out"])
 def test_samples_fit_and_keep_their_answer_whole(corpus: Path, max_tokens: int, split: str) -> None:
