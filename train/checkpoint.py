@@ -5,6 +5,9 @@
     OUT/state/state.json             step, figures, the objective's values, the configuration
     OUT/state/tensors/*.safetensors  masters and moments, the objective's tensors
 
+What an objective remembers is kept for every process by itself (``objective.rank1.NAME``) and given back to the same
+process of a run of as many; a run of another number gets the main process's, marked as not its own.
+
 Nothing is pickled. The folder appears whole or not at all, so a full disk or a kill leaves the previous state intact.
 Sharded models are written by torch.distributed.checkpoint, each process its own shard, as safetensors too; any number
 of processes may read what any other number has written.
@@ -17,7 +20,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +39,18 @@ from train.optim import MasterOptimizer
 
 FORMAT = 1
 STATE_FILE = "state.json"
-TENSORS_FOLDER = "tensors"
+TENSORS_FOLDER, WHOLE_FILE = "tensors", "state.safetensors"
 OBJECTIVE_PREFIX = "objective."
 _DISK_ERRORS = re.compile(r"os error (28|122|27)\b")  # no space left, quota exceeded, file too large
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """Where a run stands. ``progress`` is the share of the run behind it, for a decay over time."""
+    """Where a run stands. ``progress`` is the share of the run behind it, for a decay over time.
+
+    ``num_processes`` wrote it (0: an older version did, which did not say); ``objective_values`` are the main
+    process's, ``objective_values_by_rank`` those of all where there are several.
+    """
 
     step: int = 0
     progress: float = 0.0
@@ -51,7 +58,9 @@ class RunState:
     num_tokens: float = 0.0
     num_sequences: float = 0.0
     flops_per_token: float = 0.0
+    num_processes: int = 0
     objective_values: dict[str, Any] = field(default_factory=dict)
+    objective_values_by_rank: list[dict[str, Any]] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -89,7 +98,9 @@ def save_state(
     Raises:
         CheckpointError: the disk is full or cannot be written; the state that was there before is intact.
     """
-    named = _with_objective(optimizer, objective)
+    extra = {_prefix(world.rank, world.size) + name: t.detach() for name, t in objective.tensors.items()}
+    named = optimizer.tensors() | extra
+    state = _with_values(state, objective, world)
     draft = folder.parent / f".{folder.name}.new"
     error: Exception | None = None
     with contextlib.ExitStack() as stack:
@@ -99,7 +110,11 @@ def save_state(
         if shards:
             error = attempt(folder, lambda: _save_shards(draft / TENSORS_FOLDER, named, optimizer))
         elif world.is_main:
-            error = attempt(folder, lambda: _save_whole(draft / TENSORS_FOLDER, named))
+            error = attempt(folder, lambda: _save_whole(draft / TENSORS_FOLDER / WHOLE_FILE, named))
+        elif extra:  # of a replicated model the main process has everything but this
+            error = attempt(
+                folder, lambda: _save_whole(draft / TENSORS_FOLDER / f"rank{world.rank}.safetensors", extra)
+            )
         if world.is_main and error is None:
             error = attempt(folder, lambda: _write_json(draft / STATE_FILE, state))
         # Raises inside the stack, so that the draft is removed; only then does the new state replace the old one.
@@ -109,9 +124,19 @@ def save_state(
         world.agree(error)
 
 
-def _with_objective(optimizer: MasterOptimizer, objective: ObjectiveState) -> dict[str, torch.Tensor]:
-    extra = {OBJECTIVE_PREFIX + name: tensor.detach() for name, tensor in objective.tensors.items()}
-    return optimizer.tensors() | extra
+def _prefix(rank: int, num_processes: int) -> str:
+    """What the names of an objective's tensors begin with: pools of several processes must not be mixed."""
+    return OBJECTIVE_PREFIX if num_processes <= 1 else f"{OBJECTIVE_PREFIX}rank{rank}."
+
+
+def _with_values(state: RunState, objective: ObjectiveState, world: World) -> RunState:
+    by_rank = [json.loads(text) for text in world.gather_text(json.dumps(objective.values))]
+    return replace(
+        state,
+        num_processes=world.size,
+        objective_values=by_rank[0],
+        objective_values_by_rank=by_rank if world.size > 1 else [],
+    )
 
 
 def attempt(folder: Path, work: Callable[[], object]) -> Exception | None:
@@ -140,9 +165,9 @@ def _write_json(path: Path, state: RunState) -> None:
     path.write_text(json.dumps({"format": FORMAT, **asdict(state)}, indent=1) + "\n", encoding="utf-8")
 
 
-def _save_whole(folder: Path, named: Mapping[str, torch.Tensor]) -> None:
-    folder.mkdir(parents=True)
-    save_file({name: tensor.cpu().contiguous() for name, tensor in named.items()}, folder / "state.safetensors")
+def _save_whole(path: Path, named: Mapping[str, torch.Tensor]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.cpu().contiguous() for name, tensor in named.items()}, path)
 
 
 def _save_shards(folder: Path, named: Mapping[str, torch.Tensor], optimizer: MasterOptimizer) -> None:
@@ -182,10 +207,13 @@ def load_state(folder: Path, optimizer: MasterOptimizer, world: World, *, shards
     named = optimizer.tensors()
     stored = _read_shapes(tensors)
     _check_shapes(folder, stored, {name: tuple(_globalise_shape(name, t, optimizer)) for name, t in named.items()})
-    objective_names = [name for name in stored if name.startswith(OBJECTIVE_PREFIX)]
-    if not shards and [path.name for path in tensors.iterdir()] == ["state.safetensors"]:
+    is_whole = [path.name for path in tensors.iterdir()] == [WHOLE_FILE]
+    is_own = (state.num_processes or int(is_whole)) == world.size
+    prefix = _prefix(world.rank if is_own else 0, state.num_processes)
+    objective_names = [name for name in stored if name.startswith(prefix)]
+    if not shards and is_whole:
         with _damage_explained(tensors):
-            read = load_file(tensors / "state.safetensors")
+            read = load_file(tensors / WHOLE_FILE)
         for name, tensor in named.items():
             tensor.copy_(read[name])
         extra = {name: read[name] for name in objective_names}
@@ -196,8 +224,10 @@ def load_state(folder: Path, optimizer: MasterOptimizer, world: World, *, shards
         with _damage_explained(tensors):
             _load_shards(tensors, {**_as_global(named, optimizer), **extra}, world)
     optimizer.set_step(state.step)
-    plain = {name.removeprefix(OBJECTIVE_PREFIX): tensor for name, tensor in extra.items()}
-    return state, ObjectiveState(tensors=plain, values=state.objective_values)
+    plain = {name.removeprefix(prefix): tensor for name, tensor in extra.items()}
+    by_rank = state.objective_values_by_rank
+    values = by_rank[world.rank] if is_own and by_rank else state.objective_values
+    return state, ObjectiveState(tensors=plain, values=values, is_own=is_own)
 
 
 @contextlib.contextmanager

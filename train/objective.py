@@ -62,17 +62,22 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveState:
-    """What an objective has to remember between runs: tensors, and values that JSON can hold."""
+    """What an objective has to remember between runs: tensors, and values that JSON can hold.
+
+    ``is_own``: it comes from this very process, or from the one of the same rank in a run of as many processes.
+    Otherwise it is the main process's of a run of another number of them.
+    """
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
+    is_own: bool = True
 
 
 @runtime_checkable
 class HasState(Protocol):
     """An objective whose later steps depend on more than the model: a baseline, a pool of trajectories.
 
-    In a run of several processes that state must be the same in each of them; the main process's is saved.
+    In a run of several processes each has its own; all of them are saved, and each gets its own back.
     """
 
     def state(self) -> ObjectiveState:
@@ -80,7 +85,7 @@ class HasState(Protocol):
         ...
 
     def load_state(self, state: ObjectiveState) -> None:
-        """Continue from ``state``."""
+        """Continue from ``state``, whose tensors may lie on the CPU; not its own: from what holds for all processes."""
         ...
 
 

@@ -128,7 +128,8 @@ def active_rows(contexts: Sequence[torch.Tensor], slots: torch.Tensor, pad_id: i
     num, size = slots.shape
     lengths = torch.tensor([len(context) for context in contexts], device=slots.device)
     clean = torch.nn.utils.rnn.pad_sequence(list(contexts), batch_first=True, padding_value=float(pad_id))
-    batch = AnswerBatch(clean, lengths, slots, torch.full_like(lengths, size), pad_id)
+    whole = torch.ones_like(lengths, dtype=torch.bool)
+    batch = AnswerBatch(clean, lengths, slots, torch.full_like(lengths, size), whole, pad_id)
     zeros = torch.zeros(num, 1, dtype=torch.long, device=slots.device)
     partition = Partition(zeros, zeros + size, zeros.expand(-1, size))
     return BlockRows(batch, partition, (slots,))

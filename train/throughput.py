@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-# Steps whose arithmetic is counted: the first, and then some, because the mixture of a batch varies. Which ones is a
-# function of the step alone, so that a resumed run counts the same ones.
+# Steps whose arithmetic is counted: the second, and then some, because the mixture of a batch varies. Not the first,
+# nor any at a round number: there the order stage also makes its pool of trajectories, the arithmetic of a hundred
+# steps. Which ones is a function of the step alone, so that a resumed run counts the same ones.
 COUNT_EVERY = 200
 
 
@@ -47,15 +48,16 @@ def _synchronise(device: torch.device) -> None:
 
 
 class FlopMeter:
-    """Counts the arithmetic of some steps; ``per_token`` is the latest figure."""
+    """Counts the arithmetic of some steps; ``per_token`` is the latest figure. A run of one step counts that one."""
 
-    def __init__(self, per_token: float = 0.0) -> None:
+    def __init__(self, per_token: float = 0.0, *, num_steps: int = 0) -> None:
         self.per_token = per_token
+        self._counted = 0 if num_steps == 1 else 1
 
     @contextlib.contextmanager
     def watch(self, step: int) -> Iterator[FlopCounterMode | None]:
         """Count what happens inside, if it is this step's turn."""
-        if step % COUNT_EVERY:
+        if step % COUNT_EVERY != self._counted:
             yield None
             return
         with FlopCounterMode(display=False) as counter:

@@ -90,7 +90,7 @@ class Trainer:
         self.optimizer = MasterOptimizer(self.model.named_parameters(), config.optim)
         self.state = checkpoint.RunState(config=to_json(config))
         self._metrics, self._sums, self._rates = MetricsFile(folder), MetricSums(), Rates()
-        self._flops, self.peak_flops, self.peak_dtype = FlopMeter(), 0.0, ""
+        self._flops, self.peak_flops, self.peak_dtype = FlopMeter(num_steps=config.budget.steps), 0.0, ""
         self._display = RunDisplay(config.recipe, config.budget.steps, console, is_quiet=not world.is_main)
         self._progress_at_start, self._last_save = 0.0, time.monotonic()
         self._last_evaluated, self._saved_step = -1, -1
@@ -109,7 +109,7 @@ class Trainer:
         self.state = replace(self.state, config=to_json(self.config))
         if isinstance(self.objective, HasState):
             self.objective.load_state(remembered)
-        self._flops = FlopMeter(self.state.flops_per_token)
+        self._flops = FlopMeter(self.state.flops_per_token, num_steps=self.config.budget.steps)
         self._progress_at_start, self._saved_step = self.state.progress, self.state.step
         if self._world.is_main:
             self._metrics.cut_after(self.state.step)
@@ -351,9 +351,8 @@ class Trainer:
         start = time.monotonic()
         try:
             remembered = self.objective.state() if isinstance(self.objective, HasState) else ObjectiveState()
-            state = replace(self.state, objective_values=remembered.values)
             checkpoint.save_state(
-                self.folder / STATE_FOLDER, state, self.optimizer, remembered, self._world, shards=self._shards
+                self.folder / STATE_FOLDER, self.state, self.optimizer, remembered, self._world, shards=self._shards
             )
             self._save_served()
         except (CheckpointError, TrainingError) as error:

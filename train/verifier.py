@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -80,6 +80,24 @@ def read_sample(sample: Sample, tokenizer: Tokenizer) -> AnswerText:
     return AnswerText(prefix, tokenizer.decode(parts["suffix"]), reference, tokenizer.decode(sample.original.tolist()))
 
 
+def drop_fence(text: str) -> str:
+    """``text`` without a last line of nothing but backticks: the fence that closes an edit's answer is no code."""
+    lines = text.rstrip("\n").split("\n")
+    last = lines[-1].strip()
+    if len(last) < 3 or set(last) != {"`"}:
+        return text
+    return "".join(f"{line}\n" for line in lines[:-1])
+
+
+def _read_code(attempt: Attempt, tokenizer: Tokenizer) -> tuple[AnswerText, str]:
+    """The texts of an attempt's sample and the attempt's own, as code: without the fences of an edit."""
+    texts = read_sample(attempt.sample, tokenizer)
+    if not len(attempt.sample.original):  # not an edit: backticks may be part of a docstring
+        return texts, attempt.text
+    code = replace(texts, reference=drop_fence(texts.reference), original=drop_fence(texts.original))
+    return code, drop_fence(attempt.text)
+
+
 class LikelihoodVerifier:
     """(a) The mean probability per token, exp(mean log p), of an answer under a model's clean causal path.
 
@@ -135,13 +153,13 @@ class SyntaxVerifier:
         return torch.tensor([self._score_one(attempt) for attempt in attempts], dtype=torch.float)
 
     def _score_one(self, attempt: Attempt) -> float:
-        texts = read_sample(attempt.sample, self._tokenizer)
         if attempt.sample.id.startswith("grammar/"):
             return float(parses(attempt.text))
-        kept = kept_lines(texts.original, texts.reference, attempt.text) if len(attempt.sample.original) else 1.0
+        texts, answer = _read_code(attempt, self._tokenizer)
+        kept = kept_lines(texts.original, texts.reference, answer) if len(attempt.sample.original) else 1.0
         if has_syntax_error(texts.prefix + texts.reference + texts.suffix, self._language):
             return kept
-        return kept * (not has_syntax_error(texts.prefix + attempt.text + texts.suffix, self._language))
+        return kept * (not has_syntax_error(texts.prefix + answer + texts.suffix, self._language))
 
 
 def kept_lines(original: str, reference: str, answer: str) -> float:
@@ -168,7 +186,7 @@ class TestsVerifier:
 
     def score(self, attempts: Sequence[Attempt]) -> torch.Tensor:
         """1 where the tests pass, else 0; equal programs run once."""
-        programs = [self._render(read_sample(a.sample, self._tokenizer), a.text) for a in attempts]
+        programs = [self._render(*_read_code(attempt, self._tokenizer)) for attempt in attempts]
         distinct = list(dict.fromkeys(programs))
         passed = dict(zip(distinct, asyncio.run(self._run_all(distinct)), strict=True))
         return torch.tensor([float(passed[program]) for program in programs])

@@ -74,18 +74,22 @@ class BlockClippedSchedule:
     Differs:
         Where the rate is clipped its slope is 0 and so would be the weight of eq. 5; the slope of the inner schedule
         is kept there. For the linear schedule the weight is then 1 / max(t, 1 / B), at most B.
+
+    ``block_size`` is one number, or a tensor that broadcasts against the times where blocks differ: a rate clipped by
+    another block's size weighs few masks of a larger block far too little.
     """
 
-    block_size: int
+    block_size: int | torch.Tensor
     inner: NoiseSchedule = LinearSchedule()
 
     def __post_init__(self) -> None:
-        if self.block_size < 1:
-            raise ConfigError(f"block_size is {self.block_size}: a block has at least 1 token")
+        least = int(torch.as_tensor(self.block_size).min())
+        if least < 1:
+            raise ConfigError(f"block_size is {least}: a block has at least 1 token")
 
     def gamma(self, t: torch.Tensor) -> torch.Tensor:
         """Probability that a token is masked at time ``t``: at least 1 / B."""
-        return self.inner.gamma(t).clamp_min(1 / self.block_size)
+        return torch.maximum(self.inner.gamma(t), 1 / torch.as_tensor(self.block_size, dtype=t.dtype, device=t.device))
 
     def gamma_derivative(self, t: torch.Tensor) -> torch.Tensor:
         """Slope of the inner schedule (see Differs)."""

@@ -79,7 +79,9 @@ def merge_tries(benchmark: Benchmark, store: ResultStore, task: EvalTask) -> dic
 def _join_tries(tries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The last try under the first one's name, with the figures of all."""
     sums = {name: round(sum(item.get(name, 0) for item in tries), 3) for name in SUMMED}
-    return {**tries[-1], "task_id": tries[0]["task_id"], **sums}
+    # ``problem`` too: samples of one item are counted together by it, and a later try is named after its try.
+    named = {name: tries[0][name] for name in ("task_id", "problem") if name in tries[0]}
+    return {**tries[-1], **named, **sums}
 
 
 def merge_item(store: ResultStore, task_id: str) -> dict[str, Any]:

@@ -7,13 +7,13 @@
   the program left running, also what moved to another session;
 * the program, in an interpreter of its own.
 
-On Linux, user namespaces give a network without any device, a read-only file system, and a bounded memory file
-system as the working folder. Elsewhere, or where they are forbidden, an audit hook in the program's interpreter
-refuses sockets and changes outside the folder: enough against accidents, not against ill will. What was reached is
-written to the status pipe and ends up in the report.
+On Linux, user namespaces give a network without any device, a read-only file system, empty folders where the host's
+services have their sockets, and a bounded memory file system as the working folder. Elsewhere, or where they are
+forbidden, an audit hook in the program's interpreter refuses sockets and changes outside the folder: enough against
+accidents, not against ill will. What was reached is written to the status pipe and ends up in the report.
 """
 
-# ruff: noqa: PTH116, PTH118, PTH120, PTH123, PTH208 - pathlib would be a third of the start-up time
+# ruff: noqa: PTH103, PTH112, PTH114, PTH116, PTH118, PTH120, PTH123, PTH208 - pathlib would be a third of the start-up time
 
 from __future__ import annotations
 
@@ -28,9 +28,15 @@ from typing import Any, NoReturn
 
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER = 0x00020000, 0x08000000, 0x10000000
 CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 0x2, 0x4, 0x8, 0x4000, 0x40000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 0x2, 0x4, 0x8, 0x1000, 0x4000, 0x40000
+MNT_DETACH = 0x2
 SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 0x1
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
+
+
+# Where services listen on sockets in the file system (docker's, a database's, an agent's with the user's keys): neither
+# a network namespace nor a read-only file system keeps a program from connecting to those.
+SOCKET_FOLDERS = ("/run", "/var/run", "/tmp")  # noqa: S108 - hidden, not written to
 
 
 class MountAttr(ctypes.Structure):
@@ -70,10 +76,51 @@ def enter_namespaces() -> bool:
     return True
 
 
-def protect_files(folder: str, size: int) -> bool:
-    """The whole file system read-only, a memory file system of ``size`` bytes on ``folder``; False where refused."""
+def hide_folder(root: str, keep: list[str]) -> bool:
+    """An empty folder over ``root``; of all that was there only the folders ``keep`` are in it. False where refused."""
     libc = _libc()
-    if libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) != 0:
+    kept = {path: os.open(path, os.O_PATH | os.O_DIRECTORY) for path in keep}
+    try:
+        options = b"size=1m,mode=755"
+        if libc.mount(b"tmpfs", os.fsencode(root), b"tmpfs", MS_NOSUID | MS_NODEV, options) != 0:
+            return False
+        for path, descriptor in kept.items():
+            os.makedirs(path, exist_ok=True)
+            source = f"/proc/self/fd/{descriptor}".encode()
+            if libc.mount(source, os.fsencode(path), None, MS_BIND | MS_REC, None) != 0:
+                libc.umount2(os.fsencode(root), MNT_DETACH)
+                return False
+    finally:
+        for descriptor in kept.values():
+            os.close(descriptor)
+    return True
+
+
+def hide_sockets(needed: list[str]) -> bool:
+    """Hide ``SOCKET_FOLDERS`` but for the folders that the program needs; False where refused."""
+    for name in SOCKET_FOLDERS:
+        if os.path.islink(name) or not os.path.isdir(name):
+            continue
+        inside = sorted({path for path in needed if os.path.isdir(path) and f"{path}/".startswith(f"{name}/")})
+        if name not in inside and not hide_folder(name, inside):
+            return False
+    return True
+
+
+def needed_folders(spec: dict[str, Any]) -> list[str]:
+    """The sandbox's own folder and those of the interpreter: they may lie in a folder that is hidden."""
+    python = spec["python"]
+    places = [os.path.dirname(os.path.dirname(path)) for path in (python, os.path.realpath(python))]
+    return [os.path.dirname(spec["program"]), *places, sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)]
+
+
+def protect_files(folder: str, size: int, needed: list[str]) -> bool:
+    """The whole file system read-only, a memory file system of ``size`` bytes on ``folder``, no sockets of the host.
+
+    False where the kernel refuses one of them.
+    """
+    libc = _libc()
+    if libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) != 0 or not hide_sockets(needed):
         return False
     attributes = MountAttr(attr_set=MOUNT_ATTR_RDONLY)
     where = (ctypes.c_long(SYS_MOUNT_SETATTR), ctypes.c_int(AT_FDCWD), b"/", ctypes.c_uint(AT_RECURSIVE))
@@ -204,7 +251,7 @@ def main() -> None:
     if linux:
         _libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     isolated = bool(spec["use_namespaces"]) and enter_namespaces()
-    files = isolated and protect_files(spec["work_folder"], spec["file_bytes"])
+    files = isolated and protect_files(spec["work_folder"], spec["file_bytes"], needed_folders(spec))
     if not files:
         source = os.path.join(os.path.dirname(__file__), "sandbox_guard.py")
         target = os.path.join(spec["guard_folder"], "sitecustomize.py")

@@ -55,6 +55,15 @@ def test_clipped_rate_is_at_least_one_token_of_a_block(inner: NoiseSchedule, siz
     assert (schedule.weight(TIMES) <= math.pi / 2 * size + 1e-9).all()
 
 
+def test_every_block_is_clipped_by_its_own_size() -> None:
+    sizes, times = torch.tensor([[1], [4], [16]]), TIMES.unsqueeze(0)
+    found = BlockClippedSchedule(sizes)
+    for row, size in enumerate(sizes.flatten().tolist()):
+        alone = BlockClippedSchedule(size)
+        assert torch.equal(found.gamma(times)[row], alone.gamma(TIMES))
+        assert torch.equal(found.weight(times)[row], alone.weight(TIMES))
+
+
 @given(num=st.integers(1, 200), seed=st.integers(0, 1000), low=st.floats(0, 0.5))
 def test_each_part_of_the_interval_gets_one_time(num: int, seed: int, low: float) -> None:
     times = draw_times(num, torch.Generator().manual_seed(seed), low=low)
@@ -74,5 +83,7 @@ def test_times_are_drawn_in_random_order_and_reproducibly() -> None:
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="block_size is 0"):
         BlockClippedSchedule(0)
+    with pytest.raises(ConfigError, match="block_size is 0"):
+        BlockClippedSchedule(torch.tensor([4, 0]))
     with pytest.raises(ConfigError, match=r"lowest time is 1\.0"):
         draw_times(4, torch.Generator(), low=1.0)

@@ -19,9 +19,12 @@ from helpers.unmask_process import Unmask
 from diffusion_core.errors import InvalidRequest
 from diffusion_core.eval.dataset import read_dataset
 from diffusion_core.eval.exercism import MAX_OUTPUT_CHARACTERS, ExercismOptions, make_exercism
+from diffusion_core.eval.report import make_report
+from diffusion_core.eval.run import reference_key
 from diffusion_core.eval.run_log import describe_command, log_path, read_log
 from diffusion_core.eval.samples import derive_seed, estimate_pass_at, pass_at_k, sample_benchmark
 from diffusion_core.eval.sandbox import Limits, run_program
+from diffusion_core.eval.store import ResultStore
 from diffusion_core.requests import MAX_INSTRUCTION_CHARACTERS, SamplingParams
 
 RIGHT = "def add(a):\n    return a + 1\n"
@@ -102,6 +105,29 @@ def test_a_second_try_sees_the_first_ones_failure(unmask: Unmask, server: Engine
     assert "Failed to import test module" in broken["instruction"] and "SyntaxError" in broken["instruction"]
     assert "ARGUMENTS" not in broken["instruction"]
     assert "after try 2" in done.out.decode()
+
+
+def test_tries_of_samples_are_counted_under_their_exercise(tmp_path: Path) -> None:
+    """Two samples, of which one fails twice: one exercise with two samples, not two with one each."""
+    dataset = read_dataset(write_set(tmp_path / "a.jsonl", [exercism_row("one")]))
+    once = make_exercism(dataset, ExercismOptions(), None, 0)
+    benchmark = sample_benchmark(once, 2, SamplingParams(temperature=0.5))
+    store = ResultStore(None, {})
+    for task in benchmark.tasks:
+        program = reference_key(task.render_reference() or "")
+        store.add("references", program, {"outcome": "passed", "output": ""})
+    second = benchmark.tasks[1].retry(WRONG, "no")
+    assert second is not None
+    for task, passed in ((benchmark.tasks[0], True), (benchmark.tasks[1], False), (second, False)):
+        figures = {"tokens": 1, "nfe": 1, "ms": 1.0, "completion": WRONG}
+        store.add("answers", task.task_id, {**task.facts, **figures})
+        store.add("verdicts", task.task_id, {"passed": passed, "output": "no", "isolation": None})
+    report = make_report(benchmark, store)
+    assert [(item["task_id"], item["problem"]) for item in report["items"]] == [
+        ("exercism/one#0", "exercism/one"),
+        ("exercism/one#1", "exercism/one"),
+    ]
+    assert report["pass_at_k"] == {"1": 0.5, "2": 1.0}
 
 
 @pytest.mark.parametrize("asked_before", [1, 4])

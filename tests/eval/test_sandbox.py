@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 import time
+import venv
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,33 @@ async def test_the_network_is_out_of_reach(use_namespaces: bool) -> None:
         assert "Error" in verdict.output
         outside = await asyncio.create_subprocess_exec("python3", "-c", connect)
         assert await outside.wait() == 0  # the listener was there
+
+
+@BOTH
+async def test_sockets_of_the_host_are_out_of_reach(use_namespaces: bool) -> None:
+    """Those in the file system, as services have them: a read-only one keeps nobody from connecting."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        place = f"{folder}/service.sock"
+        connect = f"import socket\nsocket.socket(socket.AF_UNIX).connect({place!r})"
+        async with await asyncio.start_unix_server(lambda reader, writer: writer.close(), place):
+            verdict = await run(connect, use_namespaces=use_namespaces)
+            assert verdict.outcome is Outcome.FAILED, verdict.output
+            outside = await asyncio.create_subprocess_exec("python3", "-c", connect)
+            assert await outside.wait() == 0  # the listener was there
+    if use_namespaces and verdict.isolation.files == "read-only":
+        seen = await run("import os\nprint(os.listdir('/tmp'), os.listdir('/run'))\nimport asyncio, json\n"
+                         "asyncio.run(asyncio.sleep(0))")  # fmt: skip
+        assert seen.passed, seen.output
+        assert "unmask-sandbox-" in seen.output and Path(folder).name not in seen.output
+
+
+async def test_an_interpreter_in_a_hidden_folder_still_runs() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        environment = Path(folder) / "environment"
+        venv.create(environment, symlinks=True)
+        source = f"import sys\nassert sys.prefix == {str(environment)!r}, sys.prefix"
+        verdict = await run_program(source, QUICK, python=str(environment / "bin" / "python"))
+    assert verdict.passed, verdict.output
 
 
 @BOTH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rich.console import Console  # noqa: E402
 from torch import nn  # noqa: E402
 
 from train.config import BudgetConfig, CheckpointConfig, TrainConfig  # noqa: E402
-from train.objective import Objective, Saver  # noqa: E402
+from train.objective import Objective, ObjectiveState, Saver  # noqa: E402
 from train.recipes import Stage  # noqa: E402
 from train.run import RunOptions, run_plan  # noqa: E402
 
@@ -31,7 +32,17 @@ def build_wrapped(config: TrainConfig, device: torch.device) -> tuple[nn.Module,
     model, objective, saver = build_tiny(config, device)
 
     class Unwrapping:
+        """Remembers which process it is in; one that is given another's state refuses it."""
+
         draw = staticmethod(objective.draw)
+        rank = int(os.environ.get("RANK", "0"))
+
+        def state(self) -> ObjectiveState:
+            return ObjectiveState(tensors={"rank": torch.tensor([self.rank])}, values={"rank": self.rank})
+
+        def load_state(self, state: ObjectiveState) -> None:
+            whose = self.rank if state.is_own else 0
+            assert (state.values["rank"], state.tensors["rank"].tolist()) == (whose, [whose])
 
         def loss(self, model: nn.Module, batch: object, step: int) -> object:
             return objective.loss(model.model, batch, step)

@@ -55,6 +55,34 @@ def test_training_forward_equals_serving_forward(alignment: LogitAlignment) -> N
     assert compared >= 12
 
 
+@pytest.mark.parametrize("seed", [1, 4])
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+def test_an_answer_that_breaks_off_is_followed_by_nothing(alignment: LogitAlignment, seed: int) -> None:
+    """Its last block is what serving would show for a block that ends with it; a finished one has its padding."""
+    start = peaked_start(alignment=alignment)
+    whole, prompts, answers = make_rows(start, seed)
+    is_finished = [True, False, False, True]
+    batch = pad_answers(prompts, answers, PAD, num_columns=20, is_finished=is_finished)
+    rows = BlockRows(batch, whole.partition, whole.groups)
+    with torch.no_grad():
+        _, logits = rows.evaluate(start.model, alignment)
+    assert all(torch.isfinite(found).all() for found in logits)
+    denoiser, columns, shorter = Denoiser(start.model, start.contract), torch.arange(20), 0
+    for sample, answer in enumerate(answers):
+        begin = int(rows.partition.start_of[sample, len(answer) - 1])
+        block = rows.partition.start_of[sample] == begin
+        known = block if is_finished[sample] else block & (columns < len(answer))
+        shorter += int(known.sum() < block.sum())
+        assert torch.equal(rows.is_counted[sample], (columns < begin) | known)
+        context = torch.cat((prompts[sample], answer[:begin]))
+        for group, found in zip(rows.groups, logits, strict=True):
+            with torch.no_grad():
+                wanted = block_logits(denoiser, [context], group[sample][known].unsqueeze(0))[0]
+            got = ban_mask_token(found[sample][known], start.mask_id)
+            assert torch.allclose(got.softmax(-1), wanted.softmax(-1), atol=1e-5)
+    assert shorter > 0, "a last block that the answer does not fill"
+
+
 def test_clean_rows_are_causal_and_see_no_slot() -> None:
     start = peaked_start(alignment=LogitAlignment.SHIFTED)
     rows, prompts, answers = make_rows(start)

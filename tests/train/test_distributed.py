@@ -122,6 +122,20 @@ def test_two_replicated_processes_have_the_losses_of_one(single: Path, tmp_path:
     assert_same_run(single, tmp_path)
 
 
+def test_replicated_processes_get_their_own_state_back(sharded: Path, tmp_path: Path) -> None:
+    """The worker's objective refuses the state of another process; one process alone gets the main one's."""
+    codes, said = start_two(tmp_path, kind="replicated", TINY_STOP_AT="1")
+    assert codes == [0, 0], said
+    state = state_of(tmp_path)
+    assert (state["step"], state["objective_values_by_rank"]) == (2, [{"rank": 0}, {"rank": 1}])
+    codes, said = start_two(tmp_path, kind="replicated", TINY_STOP_AT="3")
+    assert codes == [0, 0] and "goes on from step 2" in said, said
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("TINY_QUIET", "1")
+        main(str(tmp_path), str(STEPS), "replicated")
+    assert_same_run(sharded, tmp_path)
+
+
 def test_torchrun_goes_on_by_itself_when_a_process_is_killed(sharded: Path, tmp_path: Path) -> None:
     """SIGKILL of one process in the fifth step; all start again from the state of the fourth."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]

@@ -165,6 +165,10 @@ def test_the_pool_survives_a_resume() -> None:
     first.loss(model, first.draw(0, 0, 1), 0)
     second = build()
     second.load_state(first.state())
+    old = {name: tensor for name, tensor in first.state().tensors.items() if name != "is_finished"}
+    older = build()
+    older.load_state(replace(first.state(), tensors=old))
+    assert older.pool is None, "a version before did not say which trajectories ended"
     third = build()
     third.load_state(third.state())  # before the first step there is no pool
     assert third.pool is None
@@ -172,6 +176,15 @@ def test_the_pool_survives_a_resume() -> None:
     assert float(a.loss_sum.detach()) == float(b.loss_sum.detach())
     assert second.pool is not None and first.pool is not None
     assert torch.equal(second.pool.final, first.pool.final)
+
+
+def test_a_pool_that_was_read_goes_to_the_models_device() -> None:
+    first, second = build(), build()
+    first.refresh(first.plain.start.model, first.draw(0, 0, 1), 0)
+    second.load_state(first.state())
+    model = second.plain.start.model.to("meta")
+    pool = second.refresh(model, second.draw(1, 0, 1), 1)
+    assert {tensor.device.type for tensor in pool.tensors().values()} == {"meta"}
 
 
 def test_the_pool_is_made_anew_when_it_is_due() -> None:

@@ -14,6 +14,7 @@ from diffusion_core.diffusion.losses import token_losses
 from diffusion_core.errors import ConfigError
 from diffusion_core.model.config import DrafterKind, LogitAlignment
 from train.config import ModelSettings, NoiseConfig
+from train.data.samples import Sample
 from train.objectives import edit_stage, mask_stage
 from train.objectives.block_rows import BlockRows
 from train.objectives.corruption import NoisyAnswers, corrupt_samples, make_schedule
@@ -75,8 +76,8 @@ def test_every_block_has_a_mask_and_times_are_spread() -> None:
                 assert noisy.is_masked[i][block].any()
                 rates.append(float(noisy.is_masked[i][block].float().mean()))
     rates = torch.tensor(rates)
-    # gamma(t) = max(t, 1/4) for t even in [0, 1] has the mean 1/2 + 1/32.
-    assert abs(float(rates.mean()) - (0.5 + 1 / 32)) < 0.05 and float(rates.std()) > 0.2
+    # gamma(t) = max(t, 1/B) for t even in [0, 1] has the mean 1/2 + 1/(2 B^2): 1/64 on average for B from 4 to 8.
+    assert abs(float(rates.mean()) - (0.5 + 1 / 64)) < 0.05 and float(rates.std()) > 0.2
 
 
 @pytest.mark.parametrize("name", ["mask_stage", "edit_stage"])
@@ -100,6 +101,27 @@ def test_loss_is_eq_5_or_eq_6(name: str) -> None:
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+def test_what_follows_an_answer_that_breaks_off_is_not_learned() -> None:
+    """Neither masked nor counted, whatever the padding is; the padding of a finished one is learned."""
+    objective = build("edit_stage")
+    finished = objective.train.batch(0)
+    broken = [
+        replace(s, tokens=s.tokens[:-1], answer_changed=s.answer_changed[:-1], is_finished=False) for s in finished
+    ]
+    found = []
+    for pad_id in (objective.pad_id, 65):
+        objective.pad_id = pad_id
+        noisy = objective.corrupt(broken, ("train", 0), range(len(broken)))
+        behind = torch.arange(noisy.masked.shape[1]) >= noisy.batch.num_answer.unsqueeze(-1)
+        assert not noisy.is_masked[behind].any()
+        noisy = replace(noisy, edited=noisy.batch.answers)  # a deletion shifts padding into the answer
+        found.append(objective.loss(objective.start.model, noisy, 0))
+        assert found[-1].count == sum(len(s.tokens) - max(1, s.num_prompt) for s in broken)
+    assert float(found[0].loss_sum.detach()) == pytest.approx(float(found[1].loss_sum.detach()), rel=1e-5)
+    noisy = objective.corrupt(finished, ("train", 0), range(len(finished)))
+    assert int(objective.loss(objective.start.model, noisy, 0).count) > found[0].count + len(finished)
+
+
 def test_edits_stay_within_a_tenth_of_the_answer() -> None:
     objective = build("edit_stage")
     samples = [objective.train.sample(i) for i in range(48)]
@@ -116,8 +138,37 @@ def test_weights_are_capped() -> None:
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_schedules_by_name(schedule: str) -> None:
-    found = make_schedule(NoiseConfig(schedule=schedule, block_min=5))
-    assert float(found.gamma(torch.tensor(0.01))) == pytest.approx(1 / 5)
+    found = make_schedule(NoiseConfig(schedule=schedule, block_min=5), torch.tensor([[5], [10]]))
+    assert found.gamma(torch.tensor([0.01])).flatten().tolist() == pytest.approx([1 / 5, 1 / 10])
+
+
+def test_every_number_of_masks_weighs_the_same_in_a_block_of_any_size() -> None:
+    """The likelihood that eq. 5 bounds asks for every number of masks equally: k gamma'/gamma P(k) is 1 on average."""
+    tokens, most = torch.arange(161) % 90 + 5, 16
+    sample = Sample(
+        tokens=tokens,
+        num_prompt=1,
+        kind="document",
+        answer_changed=torch.ones(160, dtype=torch.bool),
+        original=tokens[:0],
+        id="a",
+    )
+    noisy = corrupt_samples(
+        [sample] * 600, NoiseConfig(block_min=4, block_max=most), mask_id=200, pad_id=0, key=(0,), numbers=range(600),
+        num_global=600,
+    )  # fmt: skip
+    sizes = noisy.partition.sizes
+    num_blocks = sizes.shape[1]
+
+    def per_block(values: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(600, num_blocks).scatter_add(1, noisy.partition.block_of, values.float())
+
+    masks, weight = per_block(noisy.is_masked), per_block(noisy.weight * noisy.is_masked)
+    is_large = (sizes == most) & (noisy.partition.starts + most <= 160)
+    assert int(is_large.sum()) > 500
+    found = [float(weight[is_large & (masks == k)].sum() / is_large.sum()) for k in range(1, most + 1)]
+    assert min(found) > 0.75 and max(found) < 1.6, found
+    assert abs(sum(found) / most - 1) < 0.1
 
 
 def test_a_saved_model_is_served_and_trained_on(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_figures_wait_while_the_disk_is_full(tmp_path: Path) -> None:
 def test_arithmetic_is_counted_forward_and_backward() -> None:
     layer, x = nn.Linear(64, 32, bias=False), torch.randn(10, 64, requires_grad=True)
     meter = FlopMeter()
-    with meter.watch(0) as counter:
+    with meter.watch(1) as counter:
         layer(x).sum().backward()
     meter.note(counter, 10)
     assert meter.per_token == 3 * 2 * 64 * 32
@@ -173,6 +173,17 @@ def test_arithmetic_is_counted_forward_and_backward() -> None:
         assert counter is None
     meter.note(counter, 10)
     assert meter.per_token == 3 * 2 * 64 * 32
+
+
+def test_a_step_that_may_make_a_pool_is_not_counted() -> None:
+    """Of the order stage the first step and those at round numbers make trajectories before they train."""
+    counted = []
+    for step in range(1000):
+        with FlopMeter(num_steps=1000).watch(step) as counter:
+            counted += [step] if counter is not None else []
+    assert counted == [1, 201, 401, 601, 801]
+    with FlopMeter(num_steps=1).watch(0) as counter:
+        assert counter is not None, "a run of one step has no other"
 
 
 def test_the_peak_is_the_speed_of_a_product() -> None:

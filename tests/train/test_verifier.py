@@ -18,6 +18,7 @@ from train.verifier import (
     LikelihoodVerifier,
     SyntaxVerifier,
     TestsVerifier,
+    drop_fence,
     kept_lines,
     make_verifier,
     read_sample,
@@ -108,6 +109,26 @@ def test_edits_keep_the_lines_that_the_reference_keeps() -> None:
         [attempt(sample, t) for t in (reference, "a = 1\nb = 20\n", "a = (\nc = 3\n")]
     )
     assert found.tolist() == [1, 0.5, 0]
+
+
+@pytest.mark.parametrize("fence", ["```", "````"])
+def test_the_syntax_of_an_edit_is_judged_behind_its_fence(fence: str) -> None:
+    original, reference = "a = 1\nb = 2\n", "a = 1\nb = 20\n"
+    stop = TOKENIZER.token_to_id("<|endoftext|>")
+    sample = make_sample(encode("change b"), [*encode(reference + fence), stop], original + fence)
+    texts = [f"a = 1\nb = 3\n{fence}", f"a = 1\nb = (\n{fence}", f"b = 20\n{fence}", "a = 1\nb = 3\n"]
+    verifier = SyntaxVerifier(TOKENIZER)
+    assert verifier.score([attempt(sample, text) for text in texts]).tolist() == [1, 0, 0, 1]
+    script = make_sample(encode("make it pass"), [*encode("assert True\n" + fence), stop], "assert False\n" + fence)
+    tests = TestsVerifier(TOKENIZER, render_program)
+    attempts = [attempt(script, f"assert {word}\n{fence}\n") for word in ("True", "False")]
+    assert tests.score(attempts).tolist() == [1, 0]
+
+
+def test_a_fence_is_a_last_line_of_backticks() -> None:
+    assert [drop_fence(text) for text in ("a\n```", "a\n````\n", "```", "a\n`b`", "a```", "")] == [
+        "a\n", "a\n", "", "a\n`b`", "a```", "",
+    ]  # fmt: skip
 
 
 def test_programs_run_in_the_sandbox(grammar_sample: Sample) -> None:

@@ -76,6 +76,27 @@ def test_a_run_across_prompt_and_solution_is_found(tmp_path: Path) -> None:
     assert index.contains_run(" ".join(words[5:65]))
 
 
+def test_short_items_are_found_whole(tmp_path: Path) -> None:
+    """As MBPP has them: tests of one line each, a solution shorter than a run."""
+    words = make_program(7, 200).split()
+    tests = [" ".join(words[place : place + 20]) for place in (0, 20, 40)]
+    code, tiny = " ".join(words[100:130]), " ".join(words[140:150])
+    write_set(tmp_path / "a.jsonl", [{"text": "Write a function.", "code": code, "test_list": tests}, {"code": tiny}])
+    index = index_eval_files(find_eval_files(tmp_path))
+    assert index.contains_run("\n".join(tests)) and not index.contains_run(" ".join(tests[:2]))
+    around = make_program(8, 60), make_program(9, 60)
+    assert index.contains_run(f"{around[0]}\n{code}\n{around[1]}")
+    assert not index.contains_run(f"{around[0]}\n{' '.join(code.split()[:-1])}\n{around[1]}")
+    assert not index.contains_run(f"{around[0]}\n{tiny}\n{around[1]}"), "too short to be anybody's own"
+    assert index.contains_run("a function.\n" + code + "\n" + " ".join(tests[0].split()[:18]))
+
+
+def test_what_fills_a_hole_is_no_whole_solution(tmp_path: Path) -> None:
+    line = " ".join(make_program(10, 60).split()[:25])
+    write_set(tmp_path / "a.jsonl", [make_hole(1) | {"canonical_solution": line}])
+    assert not index_eval_files(find_eval_files(tmp_path)).contains_run(f"{line}\n{make_program(11, 80)}")
+
+
 def test_nested_fields_are_indexed(tmp_path: Path) -> None:
     program = make_program(6, 60)
     write_set(tmp_path / "a.jsonl", [{"tests": {"cases": [["x", program]]}, "id": 3}])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+
 import pytest
 from helpers.source_trees import APACHE, BSD_2, BSD_3, GPL, ISC, MIT, MPL
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from train.data.errors import LicenceRefused
 from train.data.licences import (
+    LICENCE_FILE,
     PERMISSIVE,
     LicenceClaim,
     decide_licence,
@@ -22,7 +25,7 @@ from train.data.licences import (
     ("text", "names"),
     [
         (MIT, {"MIT"}), (BSD_2, {"BSD-2-Clause"}), (BSD_3, {"BSD-3-Clause"}), (APACHE, {"Apache-2.0"}), (ISC, {"ISC"}),
-        (GPL, {"GPL"}), (MPL, {"MPL"}), ("You may use this for non-commercial purposes.", set()),
+        (GPL, {"GPL"}), (MPL, {"MPL"}), ("You may use this as you please.", set()),
         (MIT + BSD_3, {"MIT", "BSD-3-Clause"}),
         ("# Redistributions of source code must retain\n# the above copyright notice", {"BSD-2-Clause"}),
         ("PYTHON SOFTWARE FOUNDATION LICENSE VERSION 2\npreviously distributed under the GNU General Public License",
@@ -103,6 +106,53 @@ def test_statement_and_licence_file_together_decide(claim: LicenceClaim, licence
 def test_what_is_not_on_the_list_or_unclear_is_refused(claim: LicenceClaim, message: str) -> None:
     with pytest.raises(LicenceRefused, match=message):
         decide_licence("thing", claim)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Functional Source License, Version 1.1, MIT Future License",
+        '"Commons Clause" License Condition v1.0',
+        "The Software shall be used for Good, not Evil.",
+        "for noncommercial purposes only",
+        "for Non-Commercial\n * use",
+        "A Competing Use means making the Software available to others",
+        "Elastic License 2.0",
+        "PolyForm Shield License 1.0.0",
+    ],
+)
+@pytest.mark.parametrize("text", [MIT, APACHE], ids=["MIT", "Apache-2.0"])
+def test_a_restriction_added_to_a_permissive_text_is_refused(text: str, words: str) -> None:
+    name = next(iter(recognise(text)))
+    for files in ((f"{words}\n{text}",), (text, words)):
+        with pytest.raises(LicenceRefused, match="its licence file says so"):
+            decide_licence("thing", LicenceClaim(expression=name, files=files))
+
+
+def test_a_licence_file_that_means_nothing_to_us_is_refused() -> None:
+    with pytest.raises(LicenceRefused, match="beside could not be recognised"):
+        decide_licence("thing", LicenceClaim(expression="MIT", files=(MIT, "Do not copy this.")))
+    assert decide_licence("thing", LicenceClaim(expression="MIT", files=(MIT, "\n"))) == "MIT"
+
+
+def test_a_classifier_that_says_otherwise_is_refused() -> None:
+    gpl = "License :: OSI Approved :: GNU General Public License v3 (GPLv3)"
+    for stated in ({"free_text": "MIT"}, {"expression": "MIT"}, {"free_text": MIT}):
+        with pytest.raises(LicenceRefused, match="its metadata say"):
+            decide_licence("thing", LicenceClaim(**stated, classifiers=(gpl,), files=(MIT,)))
+    both = LicenceClaim(expression="MIT OR GPL-3.0-only", classifiers=(gpl,), files=(MIT,))
+    assert decide_licence("thing", both) == "MIT", "of two, one may be chosen"
+    osi = ("License :: OSI Approved", "License :: OSI Approved :: MIT License")
+    assert decide_licence("thing", LicenceClaim(free_text="MIT", classifiers=osi, files=(MIT,))) == "MIT"
+
+
+@pytest.mark.parametrize(
+    ("package", "licence"),
+    [("anyio", "MIT"), ("safetensors", "Apache-2.0"), ("packaging", "Apache-2.0 OR BSD-2-Clause")],
+)
+def test_real_licences_are_accepted(package: str, licence: str) -> None:
+    texts = [path.read_text() for path in metadata.files(package) or () if LICENCE_FILE.fullmatch(path.name)]
+    assert texts and decide_licence(package, LicenceClaim(expression=licence, files=tuple(texts))) in licence
 
 
 def test_a_file_with_a_licence_of_its_own_is_seen() -> None:

@@ -148,6 +148,16 @@ def test_documents_are_cut_into_windows_that_cover_them(corpus: Path) -> None:
         for parts in windows.values()
     }
     assert texts == {example.middle + "<|endoftext|>" for example in documents if isinstance(example, InfillExample)}
+    stop = tokenizer.token_to_id("<|endoftext|>")
+    found = [sample for parts in windows.values() for sample in parts.values()]
+    assert all(sample.is_finished == (int(sample.tokens[-1]) == stop) for sample in found)
+    assert {sample.is_finished for sample in found} == {True, False}
+
+
+def test_without_a_stop_token_no_answer_is_finished(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {make_loader(corpus, mixture={"infill": 1.0}).sample(number).is_finished for number in range(20)} == {True}
+    monkeypatch.setattr("train.data.loader.stop_tokens", lambda *_: [])
+    assert {make_loader(corpus).sample(number).is_finished for number in range(40)} == {False}
 
 
 @pytest.mark.parametrize("max_tokens", [128, 300, 700])

@@ -1,4 +1,8 @@
-"""Decontamination: no training text shares a run of 50 tokens with a prompt, solution or test of an evaluation set."""
+"""Decontamination: no training text shares a run of 50 tokens with a prompt, solution or test of an evaluation set.
+
+Items are short in some sets (half of MBPP's solutions have under 50 tokens, its tests one line each): lists and whole
+items are looked for joined as well, and a solution of 20 to 49 tokens as one run of its own length.
+"""
 
 from __future__ import annotations
 
@@ -16,26 +20,38 @@ import numpy as np
 import numpy.typing as npt
 
 from diffusion_core.errors import ConfigError
-from train.data.token_runs import hash_runs, split_tokens
+from train.data.token_runs import hash_runs, hash_tokens, roll_runs, split_tokens
 
 RUN_TOKENS = 50
+# Shorter than this a solution is what anybody would write.
+MIN_SOLUTION_TOKENS = 20
 EVAL_DATA_VARIABLE = "UNMASK_EVAL_DATA"
 
 
 @dataclass(frozen=True)
 class EvalIndex:
-    """Hashes of all runs of the evaluation sets [N], sorted, and which files they come from (name -> sha256)."""
+    """Hashes of all runs of the evaluation sets [N], sorted, and which files they come from (name -> sha256).
+
+    ``short`` holds, by their number of tokens, the hashes of solutions shorter than a run.
+    """
 
     runs: npt.NDArray[np.uint64] = field(repr=False)
     files: Mapping[str, str]
+    short: Mapping[int, npt.NDArray[np.uint64]] = field(default_factory=dict, repr=False)
 
     def contains_run(self, text: str) -> bool:
-        """Whether the text shares a run with the evaluation sets."""
-        found = hash_runs(split_tokens(text), RUN_TOKENS)
-        if not len(found) or not len(self.runs):
-            return False
-        places = np.minimum(np.searchsorted(self.runs, found), len(self.runs) - 1)
-        return bool((self.runs[places] == found).any())
+        """Whether the text shares a run with the evaluation sets, or holds a whole short solution of them."""
+        known = {RUN_TOKENS: self.runs, **self.short}
+        found = roll_runs(hash_tokens(split_tokens(text)), known.keys())
+        return any(_is_any_in(hashes, known[length]) for length, hashes in found)
+
+
+def _is_any_in(found: npt.NDArray[np.uint64], known: npt.NDArray[np.uint64]) -> bool:
+    """Whether one of ``found`` is in ``known``, which is sorted."""
+    if not len(found) or not len(known):
+        return False
+    places = np.minimum(np.searchsorted(known, found), len(known) - 1)
+    return bool((known[places] == found).any())
 
 
 def find_eval_files(folder: Path | None) -> tuple[Path, ...]:
@@ -62,6 +78,7 @@ def index_eval_files(files: Sequence[Path]) -> EvalIndex:
         ConfigError: a file cannot be read as JSON lines.
     """
     runs: list[npt.NDArray[np.uint64]] = []
+    short: dict[int, set[int]] = {}
     hashes: dict[str, str] = {}
     for path in files:
         try:
@@ -73,15 +90,30 @@ def index_eval_files(files: Sequence[Path]) -> EvalIndex:
         hashes[path.name] = hashlib.sha256(raw).hexdigest()
         for row in rows:
             runs.extend(hash_runs(split_tokens(text), RUN_TOKENS) for text in _texts_of(row))
-    return EvalIndex(np.unique(np.concatenate(runs)) if runs else np.zeros(0, dtype=np.uint64), hashes)
+            for tokens in map(split_tokens, _solutions_of(row)):
+                if MIN_SOLUTION_TOKENS <= len(tokens) < RUN_TOKENS:
+                    short.setdefault(len(tokens), set()).update(hash_runs(tokens, len(tokens)).tolist())
+    return EvalIndex(
+        np.unique(np.concatenate(runs)) if runs else np.zeros(0, dtype=np.uint64),
+        hashes,
+        {length: np.array(sorted(found), dtype=np.uint64) for length, found in sorted(short.items())},
+    )
 
 
 def _texts_of(row: Any) -> Iterator[str]:
-    """Every text of an item, and the whole program that its parts make."""
+    """Every text of an item, every list of texts as one, and the whole that the item's parts make."""
     yield from _strings(row)
     if isinstance(row, dict):
         parts = [row.get(name) for name in ("prompt", "canonical_solution", "suffix")]
         yield "".join(part for part in parts if isinstance(part, str))
+        whole = [row.get(name) for name in ("prompt", "text", "code", "canonical_solution", "test_list", "test")]
+        yield "\n".join(text for part in whole for text in _strings(part))
+
+
+def _solutions_of(row: Any) -> Iterator[str]:
+    """An item's whole solution. What fills a hole is only a piece of one, and what anybody might write."""
+    if isinstance(row, dict) and "suffix" not in row:
+        yield from (row[name] for name in ("code", "canonical_solution") if isinstance(row.get(name), str))
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -93,3 +125,4 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _strings(item)
+        yield "\n".join(item for item in value if isinstance(item, str))

@@ -1,7 +1,8 @@
 """Which licence a source stands under, and whether we may train on it.
 
 What a package says about itself (SPDX expression, classifier, free text) and what its licence files say must agree.
-Only licences of ``PERMISSIVE`` pass; whatever cannot be told is refused, never guessed.
+Only licences of ``PERMISSIVE`` pass, without restrictions added to them; whatever cannot be told, of one licence file
+beside others too, is refused, never guessed.
 """
 
 from __future__ import annotations
@@ -49,6 +50,17 @@ _REFUSED_TEXTS = {
     "common development and distribution license": "CDDL", "boost software license": "BSL-1.0",
     "server side public license": "SSPL", "business source license": "BUSL",
     "creative commons attribution-sharealike": "CC-BY-SA", "creative commons attribution-noncommercial": "CC-BY-NC",
+    "functional source license": "FSL", "commons clause": "Commons Clause", "elastic license": "Elastic-2.0",
+    "shall be used for good": "JSON",
+}  # fmt: skip
+# A licence file that only points at the ones beside it, which are read themselves.
+_POINTER = re.compile(r"made available under the terms of either of the licenses found in license\.\w+ or license\.\w+")
+_POINTER_CHARACTERS = 400
+# Words by which a licence restricts use, often on top of the wording of a permissive one. They count in licence files
+# only: in the first lines of a source file they may mean something else.
+_RESTRICTIONS = {
+    "polyform": "PolyForm", "competing use": "no competing use", "noncommercial": "non-commercial use",
+    "non-commercial": "non-commercial use", "non commercial": "non-commercial use",
 }  # fmt: skip
 
 
@@ -68,11 +80,16 @@ def decide_licence(name: str, claim: LicenceClaim) -> str:
     Raises:
         LicenceRefused: not on the list, not to be told, or metadata and files disagree; names source and licence.
     """
-    found = sorted({licence for text in claim.files for licence in recognise(text)})
+    by_file = [recognise(text) for text in claim.files if text.strip() and not _is_pointer(text)]
+    found = sorted(set().union(*by_file))
     bad = [licence for licence in found if licence not in PERMISSIVE]
     if bad:
         raise _refuse(name, ", ".join(bad), "its licence file says so")
+    if found and not all(by_file):
+        raise _refuse(name, f"{', '.join(found)} and another", "a licence file beside could not be recognised")
     stated = _stated(claim)
+    if contrary := _contrary_classifiers(claim, stated):
+        raise _refuse(name, ", ".join(contrary), "a classifier of its metadata says so")
     if stated is None:
         if not found:
             raise _refuse(name, "unknown", "neither metadata nor a licence file that could be recognised say which")
@@ -108,8 +125,7 @@ def _stated(claim: LicenceClaim) -> list[tuple[str, ...]] | None:
             return [(licence,) for licence in named]
         if re.fullmatch(r"[A-Za-z0-9.+-]+( +(AND|OR|WITH) +[A-Za-z0-9.+-]+)*", text):
             return parse_expression(text)
-    endings = [entry.split("::")[-1].strip() for entry in claim.classifiers if entry.startswith("License ::")]
-    endings = [ending for ending in endings if ending != "OSI Approved"]
+    endings = _endings(claim)
     if endings:
         choices = [_NAMES.get(ending.lower(), (ending,)) for ending in endings]
         return [(licence,) for choice in choices for licence in choice]
@@ -117,6 +133,19 @@ def _stated(claim: LicenceClaim) -> list[tuple[str, ...]] | None:
     if texts:
         return [tuple(sorted(texts))]
     return [(text.splitlines()[0][:60],)] if text else None  # words that mean nothing to us are no permission
+
+
+def _contrary_classifiers(claim: LicenceClaim, stated: list[tuple[str, ...]] | None) -> list[str]:
+    """Classifiers of licences that are not on the list, where the statement leaves no such choice open."""
+    if stated is None or any(part not in PERMISSIVE for choice in stated for part in choice):
+        return []
+    return [ending for ending in _endings(claim) if not set(_NAMES.get(ending.lower(), (ending,))) <= PERMISSIVE]
+
+
+def _endings(claim: LicenceClaim) -> list[str]:
+    """What the classifiers call the licence."""
+    endings = [entry.split("::")[-1].strip() for entry in claim.classifiers if entry.startswith("License ::")]
+    return [ending for ending in endings if ending != "OSI Approved"]
 
 
 def parse_expression(expression: str) -> list[tuple[str, ...]]:
@@ -165,10 +194,19 @@ def _parse_one(tokens: Sequence[str], whole: str) -> tuple[_Choices, Sequence[st
     return [frozenset({name})], rest
 
 
+def _flatten(text: str) -> str:
+    """A text in lower case on one line, without the marks that comments and emphasis put into it."""
+    return re.sub(r"[\s*#/>;\"'`]+", " ", text.lower())
+
+
+def _is_pointer(text: str) -> bool:
+    return len(text) <= _POINTER_CHARACTERS and _POINTER.search(_flatten(text)) is not None
+
+
 def recognise(text: str) -> set[str]:
     """The licences whose wording stands in a text, by SPDX name; empty for a text that is no known licence."""
-    flat = re.sub(r"[\s*#/>;\"'`]+", " ", text.lower()).replace(_PYTHON_REMARK, "")
-    found = {name for phrase, name in _REFUSED_TEXTS.items() if phrase in flat}
+    flat = _flatten(text).replace(_PYTHON_REMARK, "")
+    found = {name for phrase, name in (_REFUSED_TEXTS | _RESTRICTIONS).items() if phrase in flat}
     if _PERMISSION in flat:
         found.add("MIT")
     if _REDISTRIBUTION in flat:

@@ -125,19 +125,21 @@ class SampleLoader:
         kind, index = self._order.draw(number)
         example, begin, end = self._entries[kind][index].tolist()
         segments = self._store.segments(example)
+        ends = bool(self._stop)  # a checkpoint without any stop token never ends an answer
         name = f"{kind.value}/{self._store.numbers[example]}"
         if kind in EDIT_KINDS:
             prompt, original, edited, changed = segments
-            return _make_sample(prompt, edited, kind, name, changed=changed, original=original)
+            return _make_sample(prompt, edited, kind, name, is_finished=ends, changed=changed, original=original)
         if kind is ExampleKind.DOCUMENT:
             is_last = end == len(segments[2])
             text = _join([segments[2][begin:end], self._stop if is_last else []])
-            return _make_sample(text[:0], text, kind, f"{name}:{begin}")
+            return _make_sample(text[:0], text, kind, f"{name}:{begin}", is_finished=is_last and ends)
         prefix, suffix, middle = segments[:3]
         answer = _join([middle, self._stop])
         generator = np.random.default_rng((self._config.seed, 3, number))
         layout = self._layouts.choose(generator)
-        return _make_sample(self._layouts.prompt(layout, prefix, suffix, len(answer)), answer, kind, name)
+        context = self._layouts.prompt(layout, prefix, suffix, len(answer))
+        return _make_sample(context, answer, kind, name, is_finished=ends)
 
 
 Tokens = npt.NDArray[np.int64]
@@ -155,6 +157,7 @@ def _make_sample(
     *,
     changed: npt.ArrayLike | None = None,
     original: npt.ArrayLike = (),
+    is_finished: bool,
 ) -> Sample:
     tokens = _join([prompt, answer])
     num_answer = len(np.asarray(answer))
@@ -166,6 +169,7 @@ def _make_sample(
         answer_changed=torch.from_numpy(flags),
         original=torch.from_numpy(_join([original])),
         id=name,
+        is_finished=is_finished,
     )
 
 

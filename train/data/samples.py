@@ -12,9 +12,10 @@ class Sample:
     """Prompt and answer of one example.
 
     ``tokens`` int64 [T]: the prompt's ``num_prompt`` tokens, which are context only, then the answer with its stop
-    token. ``answer_changed`` bool [T - num_prompt]: for edits the tokens that differ from the original, the first
-    token after a deletion among them; else all. ``original`` int64 [*]: for edits the draft that serving starts from
-    (the selection and its closing fence), else empty. ``id`` names the example in its corpus.
+    token; without ``is_finished`` (a window out of a longer document) it breaks off instead, and nothing is known of
+    what follows. ``answer_changed`` bool [T - num_prompt]: for edits the tokens that differ from the original, the
+    first token after a deletion among them; else all. ``original`` int64 [*]: for edits the draft that serving starts
+    from (the selection and its closing fence), else empty. ``id`` names the example in its corpus.
     """
 
     tokens: torch.Tensor
@@ -23,3 +24,4 @@ class Sample:
     answer_changed: torch.Tensor
     original: torch.Tensor
     id: str = ""
+    is_finished: bool = True

@@ -22,14 +22,23 @@ class AnswerBatch:
     """Prompts with their clean answers, padded.
 
     ``clean`` int64 [B, C] holds prompt and answer; ``num_prompt`` [B]; ``answers`` int64 [B, A] is x_0, the answer
-    followed by ``pad_id``; ``num_answer`` [B] its length with the stop token.
+    followed by ``pad_id``; ``num_answer`` [B] its length with the stop token. ``is_finished`` bool [B]: it ends with
+    a stop token (which need not be ``pad_id``), so that the padding is what serving has to fill in behind it. An
+    answer that breaks off has no such columns: padding there would teach to stop in the middle of code.
     """
 
     clean: torch.Tensor
     num_prompt: torch.Tensor
     answers: torch.Tensor
     num_answer: torch.Tensor
+    is_finished: torch.Tensor
     pad_id: int
+
+    @property
+    def is_known(self) -> torch.Tensor:
+        """Columns whose x_0 is known: bool [B, A]; all but the padding behind answers that break off."""
+        columns = torch.arange(self.answers.shape[1], device=self.device)
+        return self.is_finished.unsqueeze(-1) | (columns < self.num_answer.unsqueeze(-1))
 
     @property
     def device(self) -> torch.device:
@@ -38,20 +47,38 @@ class AnswerBatch:
 
     def to(self, device: torch.device) -> AnswerBatch:
         """The same on another device."""
-        clean, num_prompt = self.clean.to(device), self.num_prompt.to(device)
-        return AnswerBatch(clean, num_prompt, self.answers.to(device), self.num_answer.to(device), self.pad_id)
+        return AnswerBatch(
+            self.clean.to(device),
+            self.num_prompt.to(device),
+            self.answers.to(device),
+            self.num_answer.to(device),
+            self.is_finished.to(device),
+            self.pad_id,
+        )
 
     def select(self, index: torch.Tensor) -> AnswerBatch:
         """The samples at ``index`` int64 [n], in that order; a sample may come more than once."""
         return AnswerBatch(
-            self.clean[index], self.num_prompt[index], self.answers[index], self.num_answer[index], self.pad_id
+            self.clean[index],
+            self.num_prompt[index],
+            self.answers[index],
+            self.num_answer[index],
+            self.is_finished[index],
+            self.pad_id,
         )
 
 
 def pad_answers(
-    prompts: Sequence[torch.Tensor], answers: Sequence[torch.Tensor], pad_id: int, *, num_columns: int
+    prompts: Sequence[torch.Tensor],
+    answers: Sequence[torch.Tensor],
+    pad_id: int,
+    *,
+    num_columns: int,
+    is_finished: Sequence[bool] | None = None,
 ) -> AnswerBatch:
     """Batch ``prompts`` and ``answers`` (int64, one dimension each); the answers take ``num_columns`` columns.
+
+    ``is_finished``: which answers end with a stop token; None for all.
 
     Raises:
         ConfigError: there is no sample, a prompt is empty, or an answer is longer than the columns.
@@ -72,7 +99,8 @@ def pad_answers(
         clean[i, : len(prompt)] = prompt
         clean[i, len(prompt) : len(prompt) + len(answer)] = answer
         columns[i, : len(answer)] = answer
-    return AnswerBatch(clean, num_prompt, columns, num_answer, pad_id)
+    finished = torch.tensor([True] * len(answers) if is_finished is None else list(is_finished), device=device)
+    return AnswerBatch(clean, num_prompt, columns, num_answer, finished, pad_id)
 
 
 @dataclass(frozen=True)
@@ -145,9 +173,10 @@ class BlockRows:
     def is_counted(self) -> torch.Tensor:
         """Columns whose block begins inside the answer: bool [B, A]. They carry loss, the padding behind the stop too.
 
-        In serving, the slots behind the stop token have to be filled for the block to end.
+        In serving, the slots behind the stop token have to be filled for the block to end. Behind an answer that breaks
+        off there is nothing to learn.
         """
-        return self.partition.start_of < self.batch.num_answer.unsqueeze(-1)
+        return (self.partition.start_of < self.batch.num_answer.unsqueeze(-1)) & self.batch.is_known
 
     def tokens(self) -> torch.Tensor:
         """All rows: int64 [B, C + G * A]."""
@@ -172,6 +201,9 @@ class BlockRows:
         # Slots behind the end of a short answer have no clean context of their own; they are never counted.
         sees_clean = keys < context.unsqueeze(-1)
         same_block = self.partition.block_of.unsqueeze(-1) == self.partition.block_of.unsqueeze(-2)
+        # Padding that stands for nothing is hidden, but from itself: softmax over no key at all is not a number.
+        is_itself = torch.eye(num_columns, dtype=torch.bool, device=self.batch.device)
+        same_block &= self.batch.is_known.unsqueeze(-2) | is_itself
         for g in range(num_groups):
             rows = slice(num_clean + g * num_columns, num_clean + (g + 1) * num_columns)
             seen[:, rows, :num_clean] = sees_clean

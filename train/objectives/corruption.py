@@ -64,10 +64,10 @@ class NoisyAnswers:
         )
 
 
-def make_schedule(noise: NoiseConfig) -> NoiseSchedule:
-    """The schedule that the configuration names; clipped by the smallest block if it says so."""
+def make_schedule(noise: NoiseConfig, sizes: torch.Tensor) -> NoiseSchedule:
+    """The schedule that the configuration names; clipped by each block's own size, int64 [..., 1], if it says so."""
     inner: NoiseSchedule = LinearSchedule() if noise.schedule == "linear" else CosineSchedule()
-    return BlockClippedSchedule(noise.block_min, inner) if noise.clip_block else inner
+    return BlockClippedSchedule(sizes, inner) if noise.clip_block else inner
 
 
 def split_sample(sample: Sample) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,6 +89,7 @@ def batch_samples(samples: Sequence[Sample], pad_id: int, most: int) -> AnswerBa
         [answer for _, answer in parts],
         pad_id,
         num_columns=num_columns_for(samples, most) if samples else most,
+        is_finished=[sample.is_finished for sample in samples],
     )
 
 
@@ -158,9 +159,11 @@ def _corrupt_one(
     """
     num_answer, most = int(one.num_answer), noise.block_max
     num_own = num_answer + most - 1
-    x_0, schedule = one.answers[:, :num_own], make_schedule(noise)
+    x_0 = one.answers[:, :num_own]
     own = draw_partition(1, num_own, noise.block_min, most, generator)
-    blocks, is_real = own.to_blocks(x_0)
+    blocks, is_slot = own.to_blocks(x_0)
+    is_real = is_slot & own.to_blocks(one.is_known[:, :num_own])[0]
+    schedule = make_schedule(noise, is_real.sum(-1, keepdim=True).clamp_min(1))
     t = torch.frac(times[0] + _GOLDEN * torch.arange(len(blocks))).unsqueeze(-1)
     t = noise.min_time + (1 - noise.min_time) * t
     drawn = corrupt_mask(

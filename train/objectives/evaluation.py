@@ -85,6 +85,8 @@ def evaluate_repairs(
         for start in range(0, len(answer), settings.block_size):
             truth = answer[start : start + settings.block_size]
             num_real = len(truth)
+            if num_real < settings.block_size and not sample.is_finished:
+                continue  # what follows is not known: it is no stop
             truth = torch.nn.functional.pad(truth, (0, settings.block_size - num_real), value=pad_id)
             draft, count = truth.clone(), max(1, round(share * num_real))
             replacements = plausible[~torch.isin(plausible, stops)]

@@ -59,6 +59,8 @@ class OrderDistillation:
         due = 0 if every == 0 else step // every
         if self.pool is None or due != self._made_at:
             self.pool, self._made_at = self.make_pool(model, due, draw.rank, draw.world_size), due
+        elif self.pool.final.device != model.device:
+            self.pool = self.pool.to(model.device)  # a saved one is read to the CPU
         return self.pool
 
     def make_pool(self, model: Transformer, number: int, rank: int, world_size: int) -> TrajectoryPool:
@@ -147,7 +149,14 @@ class OrderDistillation:
         return ObjectiveState(tensors=self.pool.tensors(), values={"made_at": self._made_at})
 
     def load_state(self, state: ObjectiveState) -> None:
-        """Take over the pool of a saved state."""
+        """Take over the pool of a saved state.
+
+        One of another number of processes is left: the prompts of its pool are not this process's part of the data. So
+        is one of an older version, which did not say which of its trajectories ended.
+        """
+        if not state.is_own or (state.tensors and "is_finished" not in state.tensors):
+            self.pool, self._made_at = None, -1
+            return
         self._made_at = int(state.values["made_at"])
         self.pool = TrajectoryPool(**state.tensors) if state.tensors else None
 

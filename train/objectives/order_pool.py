@@ -28,17 +28,19 @@ _UNFINISHED = 1e6
 
 @dataclass(frozen=True)
 class TrajectoryPool:
-    """P kept trajectories over A columns; every tensor is int64, but ``score`` float32 [P].
+    """P kept trajectories over A columns; every tensor is int64, but ``score`` float32 and ``is_finished`` bool [P].
 
-    ``prompts`` [P, C] with ``num_prompt`` [P]; ``final`` [P, A] is x_0 (tau[0]) with ``num_answer`` [P]; ``states``
-    [P, S, A] the canvas at each step: column a holds its block's state s, for s < ``num_steps`` [P, A] of that block;
-    ``starts`` [P, A] is the first column of each column's block.
+    ``prompts`` [P, C] with ``num_prompt`` [P]; ``final`` [P, A] is x_0 (tau[0]) with ``num_answer`` [P], which ended
+    with a stop token if ``is_finished`` [P] and else at the limit; ``states`` [P, S, A] the canvas at each step:
+    column a holds its block's state s, for s < ``num_steps`` [P, A] of that block; ``starts`` [P, A] is the first
+    column of each column's block.
     """
 
     prompts: torch.Tensor
     num_prompt: torch.Tensor
     final: torch.Tensor
     num_answer: torch.Tensor
+    is_finished: torch.Tensor
     states: torch.Tensor
     num_steps: torch.Tensor
     starts: torch.Tensor
@@ -52,11 +54,16 @@ class TrajectoryPool:
         """The trajectories at ``index``."""
         return TrajectoryPool(**{name: tensor[index] for name, tensor in self.tensors().items()})
 
+    def to(self, device: torch.device) -> TrajectoryPool:
+        """The same on another device."""
+        return TrajectoryPool(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
     def batch(self, pad_id: int) -> AnswerBatch:
         """Prompts with the trajectories' own results as clean answers."""
         prompts = [row[:n] for row, n in zip(self.prompts, self.num_prompt.tolist(), strict=True)]
         answers = [row[:n] for row, n in zip(self.final, self.num_answer.tolist(), strict=True)]
-        return pad_answers(prompts, answers, pad_id, num_columns=self.final.shape[1])
+        finished = self.is_finished.tolist()
+        return pad_answers(prompts, answers, pad_id, num_columns=self.final.shape[1], is_finished=finished)
 
     def partition(self) -> Partition:
         """The trajectories' own blocks."""
@@ -181,6 +188,7 @@ def collect_trajectories(
         num_prompt=lengths,
         final=states[:, -1],
         num_answer=num_answer,
+        is_finished=rollout.has_stopped.to(device),
         states=states,
         num_steps=num_steps,
         starts=starts.expand(num, -1),
