@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from diffusion_core.chat import ChatRequest
+from diffusion_core.config import EngineConfig
 from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.engine.prompt_tokens import EncodedPrompt
 from diffusion_core.requests import CompletionRequest, EditRequest
@@ -31,6 +32,17 @@ def encode(request: Decodable, model: LoadedModel, max_tokens: int, *, is_openin
     if isinstance(request, ChatRequest):
         return model.encoder.encode_chat(request)
     return model.encoder.encode_completion(request, max_tokens)
+
+
+def answer_budget(request: Decodable, model: LoadedModel, config: EngineConfig) -> int:
+    """Tokens the answer may take: what the request says, within the configured limit."""
+    if isinstance(request, ChatRequest):
+        return model.encoder.chat_budget(request, config.max_edit_tokens)
+    if not isinstance(request, EditRequest):
+        return min(request.max_tokens or config.max_completion_tokens, model.encoder.max_tokens // 2)
+    # An edit may grow, but hardly beyond twice its selection and a screenful.
+    expected = 2 * len(model.encoder.encode_text(request.selection)) + 256
+    return min(request.max_tokens or expected, config.max_edit_tokens)
 
 
 def stop_rules(request: Decodable, model: LoadedModel) -> tuple[StopRule, ...]:

@@ -23,6 +23,8 @@ from diffusion_core.config import EngineConfig
 from diffusion_core.engine.calibration import Calibration
 from diffusion_core.engine.cost_file import CostFile
 from diffusion_core.engine.counters import EngineCounters, Tally
+from diffusion_core.engine.counting import count
+from diffusion_core.engine.decodable import answer_budget
 from diffusion_core.engine.decoding_reports import report_decoding
 from diffusion_core.engine.device import choose_device, choose_precision, resident_bytes
 from diffusion_core.engine.forwards import explain, locate_fault, run_forward
@@ -179,34 +181,9 @@ class Engine:
 
     def counters(self) -> EngineCounters:
         """What the engine has done and is doing; cheap, and from any thread."""
-        tally = self._tally
         with self._wake:
             waiting, active = self._line.jobs, tuple(self._active)
-        caches = [model.prefix_cache for model in self._hosts.loaded()]
-        kinds = [2 if job.is_warm_up else job.priority for job in waiting]
-        return EngineCounters(
-            num_forwards=tally.num_forwards,
-            num_rows=tally.num_rows,
-            batch_sizes=tuple(tally.batch_sizes),
-            num_begun=tally.num_begun,
-            num_cache_hits=tally.num_cache_hits,
-            num_prefilled_tokens=tally.num_prefilled_tokens,
-            num_reused_tokens=tally.num_reused_tokens,
-            num_answer_tokens=tally.num_answer_tokens,
-            num_completed=tally.num_completed,
-            num_cancelled=tally.num_cancelled,
-            num_late=tally.num_late,
-            num_failed=tally.num_failed,
-            num_refused=tally.num_refused,
-            num_queued_completions=kinds.count(0),
-            num_queued_edits=kinds.count(1),
-            num_queued_warm_ups=kinds.count(2),
-            num_active=len(active),
-            num_users=len({job.caller.user for job in (*waiting, *active)}),
-            active_cache_bytes=sum(job.sequence.cache.num_bytes for job in active if job.sequence is not None),
-            kept_cache_bytes=sum(cache.num_bytes for cache in caches),
-            num_kept_caches=sum(cache.num_entries for cache in caches),
-        )
+        return count(self._tally, waiting, active, [model.prefix_cache for model in self._hosts.loaded()])
 
     def _notify(self) -> None:
         with self._wake:
@@ -337,7 +314,7 @@ class Engine:
             try:
                 model = job.loading.result()
                 self._calibration.meet(model)
-                job.prepare(model, self._answer_budget(job, model))
+                job.prepare(model, answer_budget(job.request, model, self._config))
                 if not self._has_memory(job):
                     return
                 self._begin(job, model)
@@ -381,14 +358,3 @@ class Engine:
         for other in list(self._active):
             if other.is_warm_up and other.model is model and other.task == job.task and other.caller.user == user:
                 self._end(other)
-
-    def _answer_budget(self, job: Job, model: LoadedModel) -> int:
-        """Tokens the answer may take: what the request says, within the configured limit."""
-        request, config = job.request, self._config
-        if isinstance(request, ChatRequest):
-            return model.encoder.chat_budget(request, config.max_edit_tokens)
-        if not isinstance(request, EditRequest):
-            return min(request.max_tokens or config.max_completion_tokens, model.encoder.max_tokens // 2)
-        # An edit may grow, but hardly beyond twice its selection and a screenful.
-        expected = 2 * len(model.encoder.encode_text(request.selection)) + 256
-        return min(request.max_tokens or expected, config.max_edit_tokens)
