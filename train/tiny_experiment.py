@@ -45,6 +45,8 @@ def tiny_stages(seed: int = 0) -> list[Stage]:
         base,
         seed=seed,
         model=replace(base.model, shape=shape),
+        # States with one or two masks in a block of 16 weigh much and come seldom: too much noise for so few steps.
+        noise=replace(base.noise, min_time=0.25),
         optim=replace(base.optim, learning_rate=3e-3),
         budget=BudgetConfig(steps=MASK_STEPS, evaluate_every=0, log_every=1),
     )
@@ -60,7 +62,7 @@ def tiny_stages(seed: int = 0) -> list[Stage]:
         objective="order_distill",
         # Once and from many prompts: a small pool that is made anew again and again learns its own mistakes.
         order=replace(mask.order, pool=4, keep=2, pool_sequences=256, refresh_every=0),
-        optim=replace(mask.optim, learning_rate=5e-4),
+        optim=replace(mask.optim, learning_rate=3e-4),
         budget=replace(mask.budget, steps=ORDER_STEPS),
     )
     policy = replace(
@@ -68,7 +70,7 @@ def tiny_stages(seed: int = 0) -> list[Stage]:
         objective="on_policy",
         data=replace(mask.data, sequences=8),
         # What a wrong answer costs against what a denoising step costs: the first has to weigh much more.
-        on_policy=replace(mask.on_policy, verifier="exact", rollouts=4, verifier_weight=8.0, length_weight=1.0),
+        on_policy=replace(mask.on_policy, verifier="exact", rollouts=4, verifier_weight=16.0, length_weight=1.0),
         optim=replace(mask.optim, learning_rate=5e-4, beta2=0.99),
         # A rate that falls to nothing: at a constant one the last steps may be those that unlearn.
         schedule=replace(mask.schedule, shape="cosine", warmup_steps=10),
