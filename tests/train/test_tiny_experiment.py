@@ -45,7 +45,7 @@ async def test_the_whole_recipe(tmp_path: Path) -> None:
     stages = found["stages"]
     exact = [stages[name]["exact_match"] for name in STAGE_NAMES]
     assert exact[0] >= 0.95
-    # Threads and processors change the last bits, and so the run; of five the order stage lost at most 6 of 256 answers.
+    # Threads and processors change the last bits, and so the run: of five, one order stage lost 6 of 256 answers.
     assert all(later >= earlier - 0.04 for earlier, later in itertools.pairwise(exact))
     assert found["times_fewer_steps"] >= 1.5
     assert found["times_more_repairs"] >= 3
