@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from diffusion_core.requests import FinishReason
-from diffusion_core.sampling.stop import Stop
+from diffusion_core.sampling.stop import Stop, StopRule
 
 
-class TextRule:
+class TextRule(StopRule):
     """Stop before the first of some texts."""
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -30,7 +30,7 @@ class TextRule:
         return len(text)
 
 
-class IndentRule:
+class IndentRule(StopRule):
     """Stop before a line that is indented less than it should be; blank lines and the cursor's line do not count."""
 
     def __init__(self, least: int) -> None:
@@ -51,7 +51,7 @@ class IndentRule:
         return start if start and not text[start:].strip() else len(text)
 
 
-class TimeRule:
+class TimeRule(StopRule):
     """Stop when ``limit_ms`` milliseconds have passed since the first text, once there is a whole line."""
 
     def __init__(self, limit_ms: int, clock: Callable[[], float] = time.perf_counter) -> None:

@@ -27,7 +27,7 @@ from diffusion_core.sampling.parallel import ParallelPolicy
 from diffusion_core.sampling.policy import LOSSLESS, DecodingPolicy, Step, resolve_policy
 from diffusion_core.sampling.rounds import MAX_SLOT_ROWS, RoundPlanner, RoundShape
 from diffusion_core.sampling.sequence import DecodingSequence
-from diffusion_core.sampling.stop import FenceRule, Stop, StopRule, find_repetition, has_loop
+from diffusion_core.sampling.stop import Stop, StopRule, find_repetition, has_loop
 from diffusion_core.sampling.unmask import select_by_confidence, select_fixed
 from diffusion_core.sampling.verified import AutoregressivePolicy, VerifiedPolicy
 
@@ -224,8 +224,8 @@ class BlockDecoder:
     def _finish_by_model(self, reason: FinishReason) -> None:
         """End the answer with all of its text, unless a rule waited for what comes behind it: now nothing does."""
         text = self.answer.text
-        waited = (rule.check_end(text) for rule in self._task.stop_rules if isinstance(rule, FenceRule))
-        stop = next(filter(None, waited), Stop(len(text), reason))
+        ends = (rule.check_end(text) for rule in self._task.stop_rules)
+        stop = next(filter(None, ends), Stop(len(text), reason))
         self._finish(stop.keep, stop.reason)
 
     def _check_repetition(self) -> bool:

@@ -35,8 +35,12 @@ class StopRule(Protocol):
         """How many of the characters of a text that goes on cannot be cut off any more."""
         ...
 
+    def check_end(self, text: str) -> Stop | None:
+        """As :meth:`check`, of a text behind which nothing comes any more; rules that wait for more decide here."""
+        return None
 
-class LineRule:
+
+class LineRule(StopRule):
     """Single-line mode: the first line is the answer."""
 
     def check(self, text: str, num_new: int) -> Stop | None:
@@ -49,7 +53,7 @@ class LineRule:
         return len(text)
 
 
-class FenceRule:
+class FenceRule(StopRule):
     """An edited selection ends where its closing fence stands alone on a line.
 
     A fence with a word behind it (a Markdown text has such lines) opens a block inside the answer, which the next fence
@@ -71,7 +75,7 @@ class FenceRule:
         return self._find(text[: text.rfind("\n")])
 
     def check_end(self, text: str) -> Stop | None:
-        """As :meth:`check`, of a text behind which nothing comes any more: its last line is complete."""
+        """Its last line is complete."""
         return self._find(text)
 
     def _find(self, text: str) -> Stop | None:
@@ -95,7 +99,7 @@ class FenceRule:
         return start if self._unfinished.fullmatch(text, start) else len(text)
 
 
-class SuffixRule:
+class SuffixRule(StopRule):
     """The answer begins to repeat the text after the cursor: two whole lines of it, or its only line."""
 
     _NUM_LINES = 2
@@ -135,7 +139,7 @@ class SuffixRule:
         return len(text)
 
 
-class ScopeRule:
+class ScopeRule(StopRule):
     """Languages of significant indentation: stop before the first line that leaves the cursor's place."""
 
     def __init__(self, prefix: str, suffix: str = "", *, has_clauses: bool = True) -> None:
@@ -160,7 +164,7 @@ class ScopeRule:
         return start if start and may_become_clause(text[start:].strip()) else len(text)
 
 
-class BraceScopeRule:
+class BraceScopeRule(StopRule):
     """Languages of braces: stop behind the line that closes the block of the cursor.
 
     That is a line which begins with a closing brace, is less deep than the line of the cursor, and opens nothing anew
