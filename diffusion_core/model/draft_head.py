@@ -22,6 +22,7 @@ from diffusion_core.errors import CheckpointError
 from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.kv_cache import ContextKeys, FixedContext, KVCache
 from diffusion_core.model.layers import ForwardContext, RMSNorm, TransformerLayer
+from diffusion_core.model.masks import Visibility
 from diffusion_core.model.packed import PackedMatrix, pack_linear, replace_linears
 from diffusion_core.model.rope import RotaryEmbedding
 from diffusion_core.model.tensors import copy_tensors
@@ -90,8 +91,9 @@ class DraftHead(nn.Module):
 
     def project(self, features: torch.Tensor, positions: torch.Tensor) -> FixedContext:
         """Keys and values of clean tokens at ``positions`` [B, T] from their ``features`` [B, T, D]."""
+        nothing = Visibility(torch.empty(0, dtype=torch.bool))  # nobody attends
         context = ForwardContext(
-            self.rope(positions, features.dtype), torch.empty(0), None, None, first_slot=features.shape[1]
+            self.rope(positions, features.dtype), nothing, None, None, first_slot=features.shape[1]
         )
         keys, values = [], []
         for layer in self.layers:
@@ -139,7 +141,7 @@ class DraftHead(nn.Module):
         mask = (wide if wide.dim() == 3 else wide.unsqueeze(0)).to(embedded.device)
         # Embeddings are many times smaller than hidden states: normalised, the token weighs as much as the feature.
         x = self.embed_norm(embedded) + self.carry(carried)
-        shared = ForwardContext(self.rope(positions, x.dtype), mask, context, None, x.shape[1])
+        shared = ForwardContext(self.rope(positions, x.dtype), Visibility(mask), context, None, x.shape[1])
         for layer in self.layers:
             x = layer(x, shared)
         return self.norm(x)  # type: ignore[no-any-return]

@@ -12,6 +12,7 @@ from torch import nn
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.kv_cache import ContextKeys
+from diffusion_core.model.masks import Visibility
 from diffusion_core.model.parts import Part
 from diffusion_core.model.rope import rotate
 from diffusion_core.model.tiles import TiledSpan
@@ -21,13 +22,13 @@ from diffusion_core.model.tiles import TiledSpan
 class ForwardContext:
     """What all layers of one forward share.
 
-    ``tables``: rotary cosine and sine of the rows; ``visible``: bool [B or 1, T or 1, S]; ``cache``: None in training;
+    ``tables``: rotary cosine and sine of the rows; ``visible``: of [B or 1, T or 1, S]; ``cache``: None in training;
     ``adapter`` acts on the rows from ``first_slot`` on. ``spans``: while decoding, the rows in tiles (tiles.py); empty
     otherwise. ``parts``: the rows of each sequence where several share the forward, in place of mask, cache and spans.
     """
 
     tables: tuple[torch.Tensor, torch.Tensor]
-    visible: torch.Tensor
+    visible: Visibility
     cache: ContextKeys | None
     adapter: GatedAdapter | None
     first_slot: int
@@ -139,9 +140,9 @@ class Attention(nn.Module):
         return mixed
 
     def attend(
-        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, visible: torch.Tensor
+        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, visible: Visibility
     ) -> torch.Tensor:
-        """Attention of ``queries`` [B, T, H, Dh] over [B, K, S, Dh] under ``visible`` bool [B or 1, T or 1, S].
+        """Attention of ``queries`` [B, T, H, Dh] over [B, K, S, Dh] under ``visible``, of [B or 1, T or 1, S].
 
         The query heads that share a key head are laid out as extra rows, so keys and values are never repeated.
         """
@@ -149,10 +150,8 @@ class Attention(nn.Module):
         K, group = self.num_kv_heads, self.num_heads // self.num_kv_heads
         grouped = queries.view(batch, rows, K, group, self.head_dim).permute(0, 2, 3, 1, 4)
         grouped = grouped.reshape(batch, K, group * rows, self.head_dim)
-        mask = visible.unsqueeze(1)
-        if visible.shape[1] == rows:
-            mask = mask.repeat(1, 1, group, 1)  # [B or 1, 1, group * T, S]; a mask that all rows share needs no copy
-        mixed = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
+        bias = visible.bias(group, queries.dtype)
+        mixed = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=bias)
         mixed = mixed.view(batch, K, group, rows, self.head_dim).permute(0, 3, 1, 2, 4)
         return mixed.reshape(batch, rows, self.num_heads * self.head_dim)
 

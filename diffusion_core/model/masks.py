@@ -14,6 +14,26 @@ import torch
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 
 
+class Visibility:
+    """Which keys rows see, bool [B or 1, T or 1, S], and what that adds to their scores, made once for all layers."""
+
+    def __init__(self, visible: torch.Tensor) -> None:
+        self._visible = visible
+        self._biases: dict[tuple[int, torch.dtype], torch.Tensor] = {}
+
+    def bias(self, group: int, dtype: torch.dtype) -> torch.Tensor:
+        """0 where a row sees a key, else minus infinity: [B or 1, 1, group * T or 1, S], row by row for each head.
+
+        The ``group`` query heads that share a key head are extra rows; a mask that all rows share needs no copies.
+        """
+        if (group, dtype) not in self._biases:
+            visible = self._visible.unsqueeze(1)
+            bias = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+            bias.masked_fill_(~visible, float("-inf"))
+            self._biases[group, dtype] = bias.repeat(1, 1, group, 1) if visible.shape[2] > 1 else bias
+        return self._biases[group, dtype]
+
+
 def causal(num_rows: int) -> torch.Tensor:
     """Each row sees itself and the rows before it: bool [T, T]."""
     return torch.ones(num_rows, num_rows, dtype=torch.bool).tril()

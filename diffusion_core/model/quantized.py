@@ -7,7 +7,9 @@ nothing else.
 
 Nearly all of the loss of 8 bits is in the activations: where a few entries tower over a row, the others are left
 without bits. Rows are therefore *split*: a row becomes the sum of two int8 rows, the second 128 times finer, which
-makes 15 bits. The weights are still read once, and a product of few rows takes as long as before.
+makes 15 bits. The weights are still read once, and a product of few rows takes as long as before. Of many rows the two
+halves are multiplied one after the other, the second added to the first by the kernel itself: reading the weights again
+costs little then, and writing twice as many results a lot.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ _LIMIT = 127  # -128 has no opposite
 _FINER = 128  # what rounding leaves is at most half a step; a power of two, so that scaling by it is exact
 _TINY = 1e-30  # added to scales: a row of zeros is not divided by zero
 _TYPICAL_ROWS = 8
+# From here on the halves of rows are multiplied in turn. A decoding round never is: it may be bound by bytes.
+_MANY_ROWS = 128
 _UNSIGNED_ZERO = 128  # added to a signed number, which is to flip its highest bit
 
 
@@ -69,30 +73,50 @@ class QuantizedMatrix:
         rows = x.reshape(-1, x.shape[-1])
         scales = rows.abs().amax(1, keepdim=True).float() * (1 / _LIMIT) + _TINY
         scaled = rows / scales
-        y = self._multiply_split(scaled) if self._split else self._multiply(scaled.round_().to(torch.int8))
+        if not self._split:
+            y = self._multiply(scaled.round_().to(torch.int8))
+        elif len(rows) < _MANY_ROWS:
+            y = self._multiply_together(scaled)
+        else:
+            y = self._multiply_in_turn(scaled)
         return y.mul_(scales).view(*x.shape[:-1], -1)
 
-    def _multiply_split(self, scaled: torch.Tensor) -> torch.Tensor:
+    def _multiply_together(self, scaled: torch.Tensor) -> torch.Tensor:
+        """Both halves of the rows in one product, which reads the weights once."""
         num_rows = len(scaled)
-        both = scaled.new_empty(2 * num_rows, scaled.shape[1])
-        coarse, fine = both[:num_rows], both[num_rows:]
-        torch.round(scaled, out=coarse)
-        torch.sub(scaled, coarse, out=fine)
-        fine.mul_(_FINER).round_()
-        y = self._multiply(both.to(torch.int8))
+        both = torch.empty(2 * num_rows, scaled.shape[1], dtype=torch.int8)
+        coarse = scaled.round()
+        both[:num_rows] = coarse
+        both[num_rows:] = _what_is_left(scaled, coarse)
+        y = self._multiply(both)
         # One operation: its product is exact, so that it does not matter where it is fused and rounded once.
         return y[:num_rows].add_(y[num_rows:], alpha=1 / _FINER)
 
-    def _multiply(self, rows: torch.Tensor) -> torch.Tensor:
-        """int8 [R, in] -> float32 [R, out]: the integer sum times the output's scale."""
+    def _multiply_in_turn(self, scaled: torch.Tensor) -> torch.Tensor:
+        """The same numbers in two products; the second is added in its kernel, where its scaling is exact as well."""
+        coarse = scaled.round()
+        y = self._multiply(coarse.to(torch.int8))
+        return self._multiply(_what_is_left(scaled, coarse).to(torch.int8), 1 / _FINER, y)
+
+    def _multiply(self, rows: torch.Tensor, scale: float = 1.0, to: torch.Tensor | None = None) -> torch.Tensor:
+        """int8 [R, in] -> float32 [R, out]: the integer sum times the output's scale and ``scale``, added to ``to``."""
         zero = 0
         if not multiplies_tiles():
             # The same number less its zero, and so the same sum.
             zero, rows = _UNSIGNED_ZERO, rows.view(torch.uint8) ^ _UNSIGNED_ZERO
-        y: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
-            rows, 1.0, zero, self._packed, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
+        weight, result = (self._packed, self._scales, self._zeros), (1.0, 0, torch.float32)
+        linear = torch.ops.onednn.qlinear_pointwise
+        y: torch.Tensor
+        if to is None:
+            y = linear(rows, scale, zero, *weight, None, *result, "none", [], "")
+        else:
+            y = linear.binary(rows, scale, zero, *weight, to, None, *result, 1.0, 0, "sum", 1.0, "none", [], "")
         return y
+
+
+def _what_is_left(scaled: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
+    """The second, finer half of rows; ``scaled`` is overwritten by it."""
+    return scaled.sub_(coarse).mul_(_FINER).round_()
 
 
 @cache
@@ -127,4 +151,9 @@ def _multiplies_exactly() -> bool:
     values[0], rows[0], rows[1] = _LIMIT, _LIMIT, -_LIMIT
     matrix = QuantizedMatrix(QuantizedWeight(values, torch.ones(48)))
     expected = (rows.double() @ values.double().T).float()
-    return all(torch.equal(matrix._multiply(rows[:n].contiguous()), expected[:n]) for n in (1, 2, 8, 33))
+    finer = 1 / _FINER
+    return all(
+        torch.equal(matrix._multiply(some), found)
+        and torch.equal(matrix._multiply(some, finer, found.clone()), found.add(found, alpha=finer))
+        for some, found in ((rows[:n].contiguous(), expected[:n]) for n in (1, 2, 8, 33))
+    )

@@ -19,6 +19,7 @@ import torch
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS, KVCache, equal_spans
 from diffusion_core.model.layers import ForwardContext
+from diffusion_core.model.masks import Visibility
 from diffusion_core.model.parts import Part
 from diffusion_core.model.tiles import tile_height, tile_spans
 from diffusion_core.model.transformer import Transformer
@@ -64,7 +65,7 @@ def evaluate_together(
     positions = torch.tensor([_in_order(sequences, [list(rows.positions) for rows in sequences])], device=device)
     adapter = adapter if num_clean < total else None
     x = model.embed(ids, adapter)
-    nothing = torch.empty(0, dtype=torch.bool)  # each part has its own mask
+    nothing = Visibility(torch.empty(0, dtype=torch.bool))  # each part has its own mask
     context = ForwardContext(model.rope(positions, x.dtype), nothing, None, adapter, num_clean, parts=tuple(parts))
     tapped: list[torch.Tensor] = []
     for number, layer in enumerate(model.layers):

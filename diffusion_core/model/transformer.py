@@ -16,6 +16,7 @@ from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS, ContextKeys, equal_spans
 from diffusion_core.model.layers import ForwardContext, RMSNorm, TransformerLayer
+from diffusion_core.model.masks import Visibility
 from diffusion_core.model.packed import (
     ServingMatrix,
     count_bytes,
@@ -99,7 +100,8 @@ class Transformer(nn.Module):
         mask = mask.to(input_ids.device)
         x = self.embed(input_ids, adapter)
         tiles = self._tile(mask[0], spans, x) if is_decoding else ()
-        context = ForwardContext(self.rope(positions, x.dtype), mask, cache, adapter, slots_from, tiles)
+        seen = Visibility(mask)
+        context = ForwardContext(self.rope(positions, x.dtype), seen, cache, adapter, slots_from, tiles)
         for number, layer in enumerate(self.layers[only]):
             if tapped is not None and number in taps:
                 tapped.append(x)

@@ -16,7 +16,7 @@ from diffusion_core.checkpoints.shard_plan import GpuPlan, Shard, ShardPlan, pla
 from diffusion_core.errors import CheckpointError
 from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.layers import ForwardContext, TransformerLayer
-from diffusion_core.model.masks import causal
+from diffusion_core.model.masks import Visibility, causal
 from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.transformer import Transformer
 
@@ -130,7 +130,7 @@ def test_the_parts_of_a_tiny_model_compute_the_whole(shape: str, kv_heads: int, 
     wanted = model.logits(model(ids, positions, causal(rows)))
     # Embedding and head by tokens: each GPU gives the rows of its own.
     x = torch.cat([part.embed_tokens.weight for part in parts])[ids]
-    context = ForwardContext(model.rope(positions, x.dtype), causal(rows).unsqueeze(0), None, None, rows)
+    context = ForwardContext(model.rope(positions, x.dtype), Visibility(causal(rows).unsqueeze(0)), None, None, rows)
     for number in range(model.config.num_layers):
         layers = [part.layers[number] for part in parts]
         assert all(isinstance(layer, TransformerLayer) for layer in layers)
