@@ -25,7 +25,8 @@ from diffusion_core.model.adapter import adapted_layers
 from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.int4 import Int4Weight, check_inputs, quantize_int4
 from diffusion_core.model.layers import AdaptedLinear
-from diffusion_core.model.packed import PackedLinear, can_pack, pack_head, replace_linears, serving_matrix
+from diffusion_core.model.output_head import pack_head, quantized_head
+from diffusion_core.model.packed import PackedLinear, can_pack, replace_linears, serving_matrix
 from diffusion_core.model.quantization import GROUP_SIZE, Quantization
 from diffusion_core.model.quantized import QuantizedWeight, quantize_weight, why_not_quantized
 from diffusion_core.model.transformer import Transformer
@@ -122,7 +123,9 @@ def load_quantized(
 
     replace_linears(model, make)
     if device.type == "cpu" and not why_not_quantized("cpu"):
-        model.packed_head = serving_matrix(_read_weight(path, _HEAD, device, Quantization.INT8))
+        head = _read_weight(path, _HEAD, device, Quantization.INT8)
+        assert isinstance(head, QuantizedWeight)
+        model.packed_head = quantized_head(head)
     tensors = _read(path, list(model.state_dict()), device)
     model.load_state_dict(tensors, assign=True)
     if model.packed_head is None and can_pack(device, dtype):

@@ -167,16 +167,6 @@ def serving_matrix(weight: QuantizedWeight | Int4Weight) -> ServingMatrix:
     return QuantizedMatrix(weight) if on_cpu and not why_not_quantized("cpu") else tile_int8(weight)
 
 
-def pack_head(weight: torch.Tensor, quantization: Quantization) -> ServingMatrix | None:
-    """The output head beside layers of that form; None: it stays as it is.
-
-    Where the CPU multiplies 8 bits exactly they are enough for it; 4 would not be.
-    """
-    if quantization is not Quantization.NONE and weight.device.type == "cpu" and not why_not_quantized("cpu"):
-        return QuantizedMatrix(quantize_weight(weight))
-    return PackedMatrix(weight) if can_pack(weight.device, weight.dtype) else None
-
-
 def replace_linears(module: nn.Module, make: Callable[[AdaptedLinear], AdaptableLinear]) -> None:
     """Replace every :class:`AdaptedLinear` inside ``module`` by what ``make`` makes of it, in place, one by one."""
     for parent in list(module.modules()):

@@ -17,13 +17,8 @@ from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS, ContextKeys, equal_spans
 from diffusion_core.model.layers import ForwardContext, RMSNorm, TransformerLayer
 from diffusion_core.model.masks import Visibility
-from diffusion_core.model.packed import (
-    ServingMatrix,
-    count_bytes,
-    layer_packer,
-    pack_head,
-    replace_linears,
-)
+from diffusion_core.model.output_head import OutputHead, pack_head
+from diffusion_core.model.packed import count_bytes, layer_packer, replace_linears
 from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.rope import RotaryEmbedding
 from diffusion_core.model.tiles import TiledSpan, tile_height, tile_spans
@@ -42,7 +37,7 @@ class Transformer(nn.Module):
             None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         )
         self.rope = RotaryEmbedding(config)
-        self.packed_head: ServingMatrix | None = None
+        self.packed_head: OutputHead | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -126,6 +121,12 @@ class Transformer(nn.Module):
         if self.packed_head is not None:
             return self.packed_head.scores(hidden)
         return F.linear(hidden, self.head_weight)
+
+    def best(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The token with the highest of :meth:`scores` of each row [R, D], the first of equals: int64 [R]."""
+        if self.packed_head is not None:
+            return self.packed_head.best(hidden)
+        return self.scores(hidden).max(-1).indices
 
     @property
     def head_weight(self) -> torch.Tensor:

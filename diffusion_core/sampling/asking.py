@@ -91,6 +91,18 @@ class ScoresWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class BestWanted:
+    """The best token of each of ``hidden`` [R, D] by the head's scores, the first of equals: a list of R tokens."""
+
+    denoiser: Denoiser
+    hidden: torch.Tensor
+
+    def alone(self) -> list[int]:
+        """The outcome of a call of its own."""
+        return self.denoiser.best(self.hidden)
+
+
+@dataclass(frozen=True, slots=True)
 class GuessesWanted:
     """Tokens of slots ``hidden`` [R, D] by the drafter's own small head; the outcome is a list of R tokens."""
 
@@ -102,7 +114,8 @@ class GuessesWanted:
         return self.denoiser.guess(self.hidden)
 
 
-Want = RowsWanted | ScoresWanted | GuessesWanted
+Reading = ScoresWanted | BestWanted | GuessesWanted
+Want = RowsWanted | Reading
 # Yields wants, is sent their outcomes, and returns a T. mypy cannot tie an outcome to its want: `ask_*` do.
 Asking = Generator[Want, Any, T]
 # The same, with progress of type P between the wants.
@@ -124,6 +137,12 @@ def ask_scores(denoiser: Denoiser, hidden: torch.Tensor) -> Asking[torch.Tensor]
 def ask_logits(denoiser: Denoiser, hidden: torch.Tensor) -> Asking[torch.Tensor]:
     """As :func:`ask_scores`, in float32."""
     return (yield from ask_scores(denoiser, hidden)).float()
+
+
+def ask_best(denoiser: Denoiser, hidden: torch.Tensor) -> Asking[list[int]]:
+    """The best token of each of ``hidden`` [R, D], without holding all scores at once."""
+    outcome: list[int] = yield BestWanted(denoiser, hidden)
+    return outcome
 
 
 def ask_guesses(denoiser: Denoiser, hidden: torch.Tensor) -> Asking[list[int]]:
@@ -154,7 +173,7 @@ def progress_of(decoding: Decoding[P]) -> Iterator[P]:
             except StopIteration:
                 return
             outcome = None
-            if isinstance(item, RowsWanted | ScoresWanted | GuessesWanted):
+            if isinstance(item, Want):
                 outcome = item.alone()
             else:
                 yield item

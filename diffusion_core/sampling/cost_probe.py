@@ -14,13 +14,12 @@ from functools import partial
 
 import torch
 
+from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 from diffusion_core.model.masks import causal
-from diffusion_core.model.packed import PackedMatrix, max_equal_rows
+from diffusion_core.model.packed import PackedLinear, PackedMatrix, max_equal_rows
 from diffusion_core.model.transformer import Transformer
-from diffusion_core.requests import SamplingParams
 from diffusion_core.sampling.cost_table import CostTable, fit_monotone
 from diffusion_core.sampling.evaluate import Denoiser
-from diffusion_core.sampling.logits import TokenChooser
 from diffusion_core.sampling.sequence import SequenceCache
 
 # Committed positions that the samples see, and of the one sample that shows what positions cost.
@@ -29,6 +28,7 @@ _BODY_ROWS = (2, 4, 8, 16, 32, 64)
 _SLOT_ROWS = (4, 16, 64)  # one of them clean, the others slots
 _KEY_ROWS = 16
 _HEAD_ROWS = (2, 16, 64)
+_FEWEST_STEPPED = 16
 _DRAFTER_TOKENS = (4, 8, 16)
 # On a CPU a sample runs this part of the layers.
 _SHARE = 8
@@ -79,11 +79,17 @@ class _Samples:
 
 
 def find_steps(model: Transformer) -> tuple[int, ...]:
-    """Rows on both sides of the step where a round is multiplied in one more part: one row may cost as much as many."""
-    if not isinstance(model.packed_head, PackedMatrix):
+    """Rows on both sides of the steps where a round is multiplied in one more part: one row may cost as much as many.
+
+    Where parts are small, the first step says what the others are like.
+    """
+    layers = (each.matrix for each in model.modules() if isinstance(each, PackedLinear))
+    if not any(isinstance(matrix, PackedMatrix) for matrix in layers):
         return ()
     most = max_equal_rows(model.dtype)
-    return (most, most + 1) if most < max(_BODY_ROWS) else ()
+    steps = range(most, MAX_DECODE_ROWS, most)[: None if most >= _FEWEST_STEPPED else 1]
+    # Behind the last step as well, or what is beyond it would seem to go on as steeply.
+    return (*(rows for last in steps for rows in (last, last + 1)), MAX_DECODE_ROWS)
 
 
 class CostProbe:
@@ -169,9 +175,7 @@ class CostProbe:
     def _time_head(self, rows: int) -> float:
         model = self._denoiser.model
         hidden = torch.zeros(rows, model.config.hidden_size, dtype=model.dtype, device=model.device)
-        # What chooses the tokens goes over all scores once more: part of what a scored row costs.
-        chooser = TokenChooser(SamplingParams(), banned=[0])
-        return self._time(lambda: chooser.choose(model.scores(hidden), range(rows)))
+        return self._time(lambda: model.best(hidden))
 
     def _time_guess(self, rows: int) -> float:
         model = self._denoiser.model

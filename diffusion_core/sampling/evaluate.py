@@ -143,6 +143,14 @@ class Denoiser:
         return self.scores(hidden).float()
 
     @torch.inference_mode()
+    def best(self, hidden: torch.Tensor) -> list[int]:
+        """The token with the highest score of each row [R, D], the first of equals."""
+        rows = hidden.shape[0]
+        lone = hidden if rows >= MIN_ROWS else torch.cat((hidden, hidden[:1].expand(MIN_ROWS - rows, -1)))
+        tokens: list[int] = self.model.best(lone)[:rows].tolist()
+        return tokens
+
+    @torch.inference_mode()
     def scores(self, hidden: torch.Tensor) -> torch.Tensor:
         """As :meth:`logits`, in the dtype in which the head gives them: to wide rows float32 is a pass of its own."""
         rows, wanted = hidden.shape[0], MIN_ROWS

@@ -14,7 +14,15 @@ import torch
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 from diffusion_core.model.masks import round_mask
 from diffusion_core.model.together import SequenceRows, evaluate_together
-from diffusion_core.sampling.asking import Evaluated, GuessesWanted, RowsWanted, ScoresWanted, Want
+from diffusion_core.sampling.asking import (
+    BestWanted,
+    Evaluated,
+    GuessesWanted,
+    Reading,
+    RowsWanted,
+    ScoresWanted,
+    Want,
+)
 from diffusion_core.sampling.evaluate import Denoiser
 
 
@@ -51,7 +59,7 @@ def _rows_of(want: RowsWanted) -> SequenceRows:
 def answer_readings(wants: Sequence[Want]) -> list[Any]:
     """The outcomes of wants to read hidden states, in as few calls as they allow."""
     outcomes: dict[int, Any] = {}
-    for kind, answer in ((ScoresWanted, _answer_scores), (GuessesWanted, _answer_guesses)):
+    for kind, answer in ((ScoresWanted, _answer_scores), (BestWanted, _answer_best), (GuessesWanted, _answer_guesses)):
         groups: dict[int, list[int]] = {}
         for index, want in enumerate(wants):
             if isinstance(want, kind):
@@ -65,7 +73,7 @@ def answer_readings(wants: Sequence[Want]) -> list[Any]:
 
 
 def _hidden_of(want: Want) -> torch.Tensor:
-    assert isinstance(want, ScoresWanted | GuessesWanted)
+    assert isinstance(want, Reading)
     return want.hidden
 
 
@@ -89,10 +97,20 @@ def _answer_scores(denoiser: Denoiser, hidden: Sequence[torch.Tensor]) -> list[t
     return list(torch.split(scores, [len(each) for each in hidden]))
 
 
+def _answer_best(denoiser: Denoiser, hidden: Sequence[torch.Tensor]) -> list[list[int]]:
+    if len(hidden) == 1 or not denoiser.can_share:
+        return [denoiser.best(each) for each in hidden]
+    return _deal_out(denoiser.best(torch.cat(tuple(hidden))), hidden)
+
+
 def _answer_guesses(denoiser: Denoiser, hidden: Sequence[torch.Tensor]) -> list[list[int]]:
-    tokens = denoiser.guess(torch.cat(tuple(hidden)))
-    guesses, start = [], 0
+    return _deal_out(denoiser.guess(torch.cat(tuple(hidden))), hidden)
+
+
+def _deal_out(tokens: list[int], hidden: Sequence[torch.Tensor]) -> list[list[int]]:
+    """To each of ``hidden`` the tokens of its rows."""
+    found, start = [], 0
     for each in hidden:
-        guesses.append(tokens[start : start + len(each)])
+        found.append(tokens[start : start + len(each)])
         start += len(each)
-    return guesses
+    return found

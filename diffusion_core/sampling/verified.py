@@ -15,9 +15,10 @@ import torch
 
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 from diffusion_core.model.masks import round_mask
-from diffusion_core.sampling.asking import Asking, Evaluated, ask_guesses, ask_scores
+from diffusion_core.sampling.asking import Asking, Evaluated, ask_best, ask_guesses, ask_scores
 from diffusion_core.sampling.draft_statistics import DraftStatistics
 from diffusion_core.sampling.drafts import OUTLOOK, OUTLOOK_SUPPORT, Draft, DraftSource
+from diffusion_core.sampling.evaluate import Denoiser
 from diffusion_core.sampling.logits import TokenChooser
 from diffusion_core.sampling.policy import Step
 from diffusion_core.sampling.rounds import Round, RoundPlanner, Situation
@@ -37,10 +38,22 @@ class AutoregressivePolicy:
         sequence.keep(len(pending), found.tapped)
         token = found.best[-1:]
         if not token or not self._chooser.takes(token):
-            scores = yield from ask_scores(sequence.denoiser, found.hidden[-1:])
-            token = self._chooser.choose(scores, [len(sequence.tokens)])
+            place = range(len(sequence.tokens), len(sequence.tokens) + 1)
+            token = yield from ask_tokens(self._chooser, sequence.denoiser, found.hidden[-1:], place)
         sequence.tokens += token
         return Step(token, [])
+
+
+def ask_tokens(
+    chooser: TokenChooser, denoiser: Denoiser, hidden: torch.Tensor, positions: Sequence[int]
+) -> Asking[list[int]]:
+    """The chooser's tokens of rows ``hidden`` [R, D], which speak of ``positions`` [R]."""
+    if chooser.is_plain and denoiser.captured is None:
+        best = yield from ask_best(denoiser, hidden)
+        if chooser.takes(best):
+            return best
+    scores = yield from ask_scores(denoiser, hidden)
+    return chooser.choose(scores, positions)
 
 
 class VerifiedPolicy:
@@ -111,8 +124,7 @@ class VerifiedPolicy:
         """What the end of the prompt's own forward promises: its last row, and the slots behind it."""
         n = len(sequence.tokens)
         rows = outlook if self._use_slots and not self._guesses_apart(sequence) else outlook[:1]
-        scores = yield from ask_scores(sequence.denoiser, rows)
-        tokens = self._chooser.choose(scores, range(n, n + len(rows)))
+        tokens = yield from ask_tokens(self._chooser, sequence.denoiser, rows, range(n, n + len(rows)))
         if self._use_slots and len(rows) < len(outlook):
             tokens += yield from self._guess(sequence, outlook[1:], n + 1)
         return Draft(tokens, OUTLOOK_SUPPORT, OUTLOOK)
@@ -139,11 +151,13 @@ class VerifiedPolicy:
         # the verdict, in one wait.
         reads_all = bool(chosen.groups) and self._chooser.is_plain and sequence.denoiser.captured is not None
         guesses_apart = self._guesses_apart(sequence)
-        scores_slots = chosen.scores_slots and not guesses_apart
+        scores_slots = bool(chosen.groups) and chosen.scores_slots and not guesses_apart
         last = len(hidden) if scores_slots or reads_all else num_clean
         num_read = last - first if reads_all else len(draft) + 1
         if best and self._chooser.takes(best[first : first + num_read]):
             tokens, reads_all = best[first:], bool(chosen.groups)  # the round took them itself, slots and all
+        elif not (scores_slots or reads_all):
+            tokens = yield from ask_tokens(self._chooser, sequence.denoiser, hidden[first:last], range(n, n + num_read))
         else:
             logits = yield from ask_scores(sequence.denoiser, hidden[first:last])
             tokens = self._chooser.choose(logits[:num_read], range(n, n + num_read))
@@ -164,8 +178,9 @@ class VerifiedPolicy:
                 behind = hidden[num_clean:][start : start + size]
                 self._slot_draft = yield from self._guess(sequence, behind, len(sequence.tokens))
                 return text
-            behind = logits[len(draft) + 1 :][start : start + size]
-            if not scores_slots:
+            if scores_slots:
+                behind = logits[len(draft) + 1 :][start : start + size]
+            else:
                 behind = yield from ask_scores(sequence.denoiser, hidden[num_clean:][start : start + size])
             end = len(sequence.tokens)
             self._slot_draft = self._chooser.choose(behind, range(end, end + size))
