@@ -92,11 +92,13 @@ def max_equal_rows(dtype: torch.dtype) -> int:
 def _try_rows(num_out: int, num_in: int, dtype: torch.dtype) -> int:
     """As :func:`max_equal_rows` for a weight of one size."""
     generator = torch.Generator().manual_seed(0)
-    # Random numbers take longer than products; a part of the outputs is enough of them.
-    weight = torch.randn(128, num_in, generator=generator).repeat(num_out // 128, 1).to(dtype)
+    # Random numbers take longer than products; a part of the outputs is enough of them. Every product comes twice, once
+    # with the other sign: what is left of a sum is what its order made of it, which rounding to bfloat16 would hide.
+    places = torch.randperm(num_in, generator=generator)
+    half = torch.randn(128, num_in // 2, generator=generator)
+    weight = torch.cat((half, -half), 1)[:, places].repeat(num_out // 128, 1).to(dtype)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, _TYPICAL_ROWS)
-    rows = torch.randn(MAX_DECODE_ROWS, num_in, generator=generator).to(dtype)
-    # All rows are compared: rounding to bfloat16 hides most of a difference.
+    rows = torch.randn(MAX_DECODE_ROWS, num_in // 2, generator=generator).repeat(1, 2)[:, places].to(dtype)
     few = [2] * 8 + [8] * ((MAX_DECODE_ROWS - 16) // 8)
     expected = torch.cat([_multiply(part, packed) for part in torch.split(rows, few)])
     for number in _TRIED_ROWS:

@@ -87,6 +87,8 @@ def find_steps(model: Transformer) -> tuple[int, ...]:
     if not any(isinstance(matrix, PackedMatrix) for matrix in layers):
         return ()
     most = max_equal_rows(model.dtype)
+    if most >= MAX_DECODE_ROWS:
+        return ()
     steps = range(most, MAX_DECODE_ROWS, most)[: None if most >= _FEWEST_STEPPED else 1]
     # Behind the last step as well, or what is beyond it would seem to go on as steeply.
     return (*(rows for last in steps for rows in (last, last + 1)), MAX_DECODE_ROWS)
