@@ -22,61 +22,24 @@ from rich.console import Console
 
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.sampling.evaluate import Denoiser
-from train.config import BudgetConfig, TrainConfig
+from train.config import TrainConfig
 from train.metrics import STEP, read_metrics
 from train.objectives.evaluation import evaluate_answers, evaluate_repairs
 from train.objectives.sources import GrammarSource
-from train.recipes import Stage, tiny_cpu
+from train.recipes import Stage, tiny_stages
 from train.run import RunOptions, run_plan
 from train.trainer import CHECKPOINT_FOLDER
 
 NUM_HELD_OUT = 256
 STAGE_NAMES = ("mask_stage", "edit_stage", "order_distill", "on_policy")
 
-# The share of 80 / 20 between the first two stages is the paper's (section 3.1).
-MASK_STEPS, EDIT_STEPS, ORDER_STEPS, POLICY_STEPS = 480, 120, 60, 70
 
-
-def tiny_stages(seed: int = 0) -> list[Stage]:
-    """The four stages of the recipe ``tiny_cpu`` with a model and rates that converge within minutes."""
-    base = tiny_cpu()
-    shape = replace(base.model.shape, hidden_size=64, intermediate_size=160, num_layers=2, head_dim=16)
-    mask = replace(
-        base,
-        seed=seed,
-        model=replace(base.model, shape=shape),
-        # States with one or two masks in a block of 16 weigh much and come seldom: too much noise for so few steps.
-        noise=replace(base.noise, min_time=0.25),
-        optim=replace(base.optim, learning_rate=3e-3),
-        budget=BudgetConfig(steps=MASK_STEPS, evaluate_every=0, log_every=1),
-    )
-    edit = replace(
-        mask,
-        objective="edit_stage",
-        optim=replace(mask.optim, learning_rate=2e-3),
-        schedule=replace(mask.schedule, warmup_steps=10),
-        budget=replace(mask.budget, steps=EDIT_STEPS),
-    )
-    order = replace(
-        edit,
-        objective="order_distill",
-        # Once and from many prompts: a small pool that is made anew again and again learns its own mistakes.
-        order=replace(mask.order, pool=4, keep=2, pool_sequences=256, refresh_every=0),
-        optim=replace(mask.optim, learning_rate=3e-4),
-        budget=replace(mask.budget, steps=ORDER_STEPS),
-    )
-    policy = replace(
-        order,
-        objective="on_policy",
-        data=replace(mask.data, sequences=8),
-        # What a wrong answer costs against what a denoising step costs: the first has to weigh much more.
-        on_policy=replace(mask.on_policy, verifier="exact", rollouts=4, verifier_weight=16.0, length_weight=1.0),
-        optim=replace(mask.optim, learning_rate=5e-4, beta2=0.99),
-        # A rate that falls to nothing: at a constant one the last steps may be those that unlearn.
-        schedule=replace(mask.schedule, shape="cosine", warmup_steps=10),
-        budget=replace(mask.budget, steps=POLICY_STEPS),
-    )
-    configs = (mask, edit, order, policy)
+def seeded_stages(seed: int = 0) -> list[Stage]:
+    """The four stages of the recipe ``tiny_cpu``, without evaluations in between."""
+    configs = [
+        replace(config, seed=seed, budget=replace(config.budget, evaluate_every=0, log_every=1))
+        for config in tiny_stages()
+    ]
     return [Stage(name=config.objective, config=config, time_share=0.25) for config in configs]
 
 
@@ -127,7 +90,7 @@ def run_experiment(
     def options(folder: Path) -> RunOptions:
         return RunOptions(out=folder, device="cpu", num_threads=num_threads, with_report=False, started=started)
 
-    stages = tiny_stages(seed)
+    stages = seeded_stages(seed)
     run_plan(stages, options(out), console)
     found: dict[str, Any] = {"seed": seed, "stages": {}, "controls": {}}
     for number, name in enumerate(STAGE_NAMES):

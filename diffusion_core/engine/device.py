@@ -19,7 +19,9 @@ from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.quantized import multiplies_tiles
 
 _QUANTIZED = (Quantization.INT8.value, Quantization.INT4.value)
-_LARGE_BYTES = 50e6  # a smaller model's forwards are bound by the number of operations, of which 8 bits take more
+# A smaller model's forwards are bound by the number of operations, of which 8 bits take more; where tiles multiply
+# bfloat16, so are those of all models that are not bound by the bytes of their weights.
+_LARGE_BYTES, _LARGE_BESIDE_TILES = 50e6, 1.05e9
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -56,15 +58,15 @@ class Precision:
 def choose_precision(config: EngineConfig, device: torch.device, stored_bytes: int = 0) -> Precision:
     """The configured dtype; ``auto`` and the activations beside quantised weights are as :func:`choose_dtype` says.
 
-    ``auto`` also makes the weights of a model with so many ``stored_bytes`` 8 bits wide where that is faster for every
-    number of rows, and nearly as exact as bfloat16: on CPUs that have instructions for it, but not for tiles.
+    ``auto`` also makes the weights of a model with so many ``stored_bytes`` 8 bits wide where that decodes faster, and
+    nearly as exactly as in bfloat16: on CPUs that have instructions for it, and of large models where they have tiles.
 
     Raises:
         ConfigError: ``int8`` is configured and this machine cannot multiply weights in 8 bits.
     """
     if config.dtype not in _QUANTIZED:
         is_cpu = device.type == "cpu"
-        narrow = is_cpu and config.dtype == "auto" and stored_bytes >= _LARGE_BYTES and _prefers_int8()
+        narrow = is_cpu and config.dtype == "auto" and _prefers_int8(stored_bytes)
         return Precision(choose_dtype(config, device), Quantization.INT8 if narrow else Quantization.NONE)
     weights = Quantization(config.dtype)
     if reason := why_not_served(weights, device.type):
@@ -83,10 +85,11 @@ def choose_dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_bf16 else torch.float32
 
 
-def _prefers_int8() -> bool:
+def _prefers_int8(stored_bytes: int) -> bool:
     """Measured on x86 alone: elsewhere oneDNN's products of 8 bits may be right and slow."""
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return is_x86 and not multiplies_tiles() and not why_not_served(Quantization.INT8, "cpu")
+    is_large = stored_bytes >= (_LARGE_BESIDE_TILES if multiplies_tiles() else _LARGE_BYTES)
+    return is_large and is_x86 and not why_not_served(Quantization.INT8, "cpu")
 
 
 def resident_bytes() -> int:

@@ -19,7 +19,7 @@ from diffusion_core.model.quantized import multiplies_tiles, why_not_quantized
 from diffusion_core.requests import CompletionRequest
 
 CPU = torch.device("cpu")
-LARGE, SMALL = 500_000_000, 1_000_000
+HUGE, LARGE, SMALL = 1_117_320_768, 500_000_000, 1_000_000
 needs_vnni = pytest.mark.skipif(
     bool(why_not_quantized("cpu")) or platform.machine() != "x86_64", reason="no x86 CPU with VNNI"
 )
@@ -58,9 +58,13 @@ def test_8_bits_are_not_chosen_where_they_are_wrong_or_not_measured(
     assert form("auto", LARGE) is Quantization.NONE
 
 
-def test_with_tiles_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_vnni
+def test_with_tiles_only_models_have_8_bits_that_are_bound_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "multiplies_tiles", lambda: True)
     assert form("auto", LARGE) is Quantization.NONE
+    assert form("auto", HUGE) is Quantization.INT8
+    assert form("bfloat16", HUGE) is Quantization.NONE
+    assert form("auto", HUGE, torch.device("cuda")) is Quantization.NONE
 
 
 @pytest.mark.parametrize(("limit", "may"), [("ALL", True), ("avx512_core_amx", True), ("AVX512_CORE_VNNI", False)])

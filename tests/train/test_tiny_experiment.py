@@ -12,7 +12,7 @@ from diffusion_core.engine.runner import AsyncEngine
 from diffusion_core.requests import CompletionRequest, DecodingParams, Policy
 from train.grammar import all_contexts, is_exact
 from train.recipes import Stage
-from train.tiny_experiment import STAGE_NAMES, control_stages, judge, run_experiment, tiny_stages
+from train.tiny_experiment import STAGE_NAMES, control_stages, judge, run_experiment, seeded_stages
 
 
 def figures(exact: float, steps: float, repaired: float) -> dict[str, float]:
@@ -28,7 +28,7 @@ def test_claims_are_judged_by_the_figures() -> None:
 
 
 def test_controls_differ_from_their_stage_in_one_thing(tmp_path: Path) -> None:
-    stages: list[Stage] = tiny_stages()
+    stages: list[Stage] = seeded_stages()
     assert [stage.name for stage in stages] == list(STAGE_NAMES)
     controls = control_stages(stages, tmp_path)
     order, policy = stages[2].config, stages[3].config
