@@ -11,6 +11,7 @@ from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.eval.dataset import read_dataset
 from diffusion_core.eval.editing import EditingOptions, InstructionKind, make_editing
 from diffusion_core.eval.infilling import InfillingOptions, make_infilling
+from diffusion_core.native import compute_apart
 from diffusion_core.requests import CompletionRequest, EditRequest
 from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
 from diffusion_core.sampling.sequence import DecodingSequence, SequenceCache
@@ -71,9 +72,9 @@ class AnswerReader:
     """Reads a peer's tokens one by one until the answer ends where our decoder would end it: by the very same code."""
 
     def __init__(self, item: Item, model: LoadedModel) -> None:
-        self._sequence = DecodingSequence(
-            model.denoiser, list(item.tokens), SequenceCache.create(model.denoiser, 1), num_prompt=len(item.tokens)
-        )
+        # Filling memory makes a team of threads, which would take the spinning from the engine's in this very process.
+        cache = compute_apart(lambda: SequenceCache.create(model.denoiser, 1))
+        self._sequence = DecodingSequence(model.denoiser, list(item.tokens), cache, num_prompt=len(item.tokens))
         task = DecodingTask(
             max_tokens=item.request.max_tokens, stop_rules=item.rules, stop_token_ids=model.stop_token_ids
         )
