@@ -9,7 +9,7 @@ import torch
 
 from diffusion_core.model.config import LogitAlignment
 from diffusion_core.sampling.evaluate import Denoiser
-from train.config import BudgetConfig, ShapeConfig, TrainConfig
+from train.config import BudgetConfig, NoiseConfig, ShapeConfig, TrainConfig
 from train.objectives.starting_point import StartingPoint, make_starting_point
 from train.recipes import tiny_cpu
 
@@ -28,7 +28,7 @@ def stage_config(objective: str = "mask_stage", **changes: Any) -> TrainConfig:
         objective=objective,
         data=replace(base.data, sequences=6, held_out_sequences=6),
         model=replace(base.model, shape=shape, block_size=8),
-        noise=replace(base.noise, block_min=4, block_max=8),
+        noise=NoiseConfig(block_min=4, block_max=8),  # all times: the recipe's own begin at a quarter
         order=replace(base.order, pool=3, keep=2, pool_sequences=5),
         budget=BudgetConfig(steps=2, evaluate_every=0),
     )
