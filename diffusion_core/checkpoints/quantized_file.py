@@ -119,7 +119,8 @@ def load_quantized(
     _check(path, config, model, dtype, kind)
 
     def make(linear: AdaptedLinear) -> PackedLinear:
-        return PackedLinear(linear.name, serving_matrix(_read_weight(path, linear.name, device, kind)), linear.bias)
+        weight = _read_weight(path, linear.name, device, kind)
+        return PackedLinear(linear.name, serving_matrix(weight, linear.name), linear.bias)
 
     replace_linears(model, make)
     if device.type == "cpu" and not why_not_quantized("cpu"):
@@ -128,6 +129,7 @@ def load_quantized(
         model.packed_head = quantized_head(head)
     tensors = _read(path, list(model.state_dict()), device)
     model.load_state_dict(tensors, assign=True)
+    model.prepare_native()
     if model.packed_head is None and can_pack(device, dtype):
         model.packed_head = pack_head(model.head_weight, kind)
     return model

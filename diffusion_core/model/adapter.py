@@ -84,6 +84,13 @@ class GatedAdapter(nn.Module):
         low = x.reshape(-1, x.shape[-1]).float() @ down
         return y.add_((low @ up).view(y.shape))
 
+    def served_pair(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """``down`` [in, rank] and ``up`` [rank, out] of layer ``name`` in float32; the scale is in ``up``."""
+        if name in self._served:
+            return self._served[name]
+        down, up = self.pair(name)
+        return down.detach().float().T.contiguous(), (up.detach().float().T * self.scale).contiguous()
+
     def bind(self, base: Transformer, *, serve: bool = False) -> None:
         """Take what drafting wants of ``base``: the rows of its output head for :attr:`token_ids`.
 
@@ -99,9 +106,7 @@ class GatedAdapter(nn.Module):
                 self._scores = partial(F.linear, weight=rows)
         if serve:
             for name in self._shapes:
-                down, up = self.pair(name)
-                served = (down.detach().float().T, up.detach().float().T * self.scale)
-                self._served[name] = (served[0].contiguous(), served[1].contiguous())
+                self._served[name] = self.served_pair(name)
 
     @property
     def has_own_head(self) -> bool:

@@ -146,6 +146,11 @@ class KVCache:
         return int(self._store.shape[3])
 
     @property
+    def memory(self) -> torch.Tensor:
+        """Where keys and values are until the next :meth:`reserve`: [2 * layers, B, K, capacity, Dh]."""
+        return self._store
+
+    @property
     def num_bytes(self) -> int:
         """Memory held, in bytes; of a cache that lives elsewhere what it will hold when it has moved out."""
         parts, sequences, heads, capacity, size = self._store.shape

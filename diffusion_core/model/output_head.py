@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import torch
 
+from diffusion_core.kernels.library import why_no_kernels
+from diffusion_core.model.native_matrix import NativeMatrix
 from diffusion_core.model.packed import PackedMatrix, ServingMatrix, can_pack, serving_matrix
 from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.quantized import QuantizedWeight, quantize_weight, why_not_quantized
@@ -33,6 +35,9 @@ class OutputHead:
 
     def best(self, x: torch.Tensor) -> torch.Tensor:
         """The token with the highest score of each row [R, D], the first of equals: int64 [R]."""
+        first = self._pieces[0]
+        if isinstance(first, NativeMatrix) and len(self._pieces) == 1:
+            return first.best(x)
         values, tokens = [], []
         for number, piece in enumerate(self._pieces):
             value, index = piece.scores(x).max(-1)
@@ -46,6 +51,8 @@ class OutputHead:
 
 def quantized_head(weight: QuantizedWeight) -> OutputHead:
     """A head whose weights have 8 bits."""
+    if weight.values.device.type == "cpu" and not why_no_kernels():
+        return OutputHead([NativeMatrix(weight)])  # it needs no memory for scores where the best token is wanted
     pieces = zip(torch.split(weight.values, PIECE), torch.split(weight.scales, PIECE), strict=True)
     return OutputHead([serving_matrix(QuantizedWeight(values, scales)) for values, scales in pieces])
 

@@ -18,16 +18,19 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from diffusion_core.kernels.library import why_no_kernels
 from diffusion_core.model.int4 import Int4Weight, quantize_int4
 from diffusion_core.model.int4_cpu import Int4Matrix, fits_kernel, why_no_int4_kernel
 from diffusion_core.model.int4_cuda import CudaInt4Matrix, fits_cuda_kernel
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 from diffusion_core.model.layers import AdaptableLinear, AdaptedLinear
+from diffusion_core.model.native_matrix import NativeMatrix
 from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.quantized import QuantizedMatrix, QuantizedWeight, quantize_weight, why_not_quantized
 from diffusion_core.model.tiled import tile_int4, tile_int8
 from diffusion_core.native import compute_apart
 
+PAIRED_LAYER = ".gate_up_proj"  # of its name: its halves are gate and up
 # oneDNN chooses the order for a number of rows; this is a decoding round's.
 _TYPICAL_ROWS = 8
 # Where equal rows are tried: sizes of small models with sums of every depth, and both sides of where kernels change.
@@ -138,7 +141,7 @@ def quantize_linear(linear: AdaptedLinear, quantization: Quantization, device: t
     """The layer with its weights in 8 or 4 bits on that device."""
     plain = linear.weight.detach().to(device)
     weight = quantize_int4(plain) if quantization is Quantization.INT4 else quantize_weight(plain)
-    return PackedLinear(linear.name, serving_matrix(weight), linear.bias)
+    return PackedLinear(linear.name, serving_matrix(weight, linear.name), linear.bias)
 
 
 def layer_packer(quantization: Quantization, device: torch.device) -> Callable[[AdaptedLinear], PackedLinear]:
@@ -159,13 +162,15 @@ def why_not_served(quantization: Quantization, device_type: str) -> str:
     return ""
 
 
-def serving_matrix(weight: QuantizedWeight | Int4Weight) -> ServingMatrix:
-    """A quantised weight as its device multiplies it best."""
+def serving_matrix(weight: QuantizedWeight | Int4Weight, name: str = "") -> ServingMatrix:
+    """A quantised weight as its device multiplies it best; ``name`` is the layer's."""
     on_cpu = weight.values.device.type == "cpu"
     if isinstance(weight, Int4Weight):
         if on_cpu and fits_kernel(weight) and not why_no_int4_kernel():
             return Int4Matrix(weight)
         return CudaInt4Matrix(weight) if fits_cuda_kernel(weight) else tile_int4(weight)
+    if on_cpu and not why_no_kernels():
+        return NativeMatrix(weight, paired=name.endswith(PAIRED_LAYER) and weight.values.shape[0] % 32 == 0)
     return QuantizedMatrix(weight) if on_cpu and not why_not_quantized("cpu") else tile_int8(weight)
 
 

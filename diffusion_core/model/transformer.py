@@ -14,9 +14,10 @@ from torch import nn
 
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.config import ModelConfig
-from diffusion_core.model.kv_cache import MAX_DECODE_ROWS, ContextKeys, equal_spans
+from diffusion_core.model.kv_cache import MAX_DECODE_ROWS, ContextKeys, KVCache, equal_spans
 from diffusion_core.model.layers import ForwardContext, RMSNorm, TransformerLayer
 from diffusion_core.model.masks import Visibility
+from diffusion_core.model.native_forward import NativeForward, RowsOf, why_not_native
 from diffusion_core.model.output_head import OutputHead, pack_head
 from diffusion_core.model.packed import count_bytes, layer_packer, replace_linears
 from diffusion_core.model.quantization import Quantization
@@ -38,6 +39,7 @@ class Transformer(nn.Module):
         )
         self.rope = RotaryEmbedding(config)
         self.packed_head: OutputHead | None = None
+        self.native: NativeForward | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -86,6 +88,9 @@ class Transformer(nn.Module):
             only: the layers that are run, for measuring what one costs; the result then means nothing.
         """
         slots_from = input_ids.shape[1] if first_slot is None else first_slot
+        if self.native is not None and isinstance(cache, KVCache) and len(input_ids) == 1:
+            rows = RowsOf(cache, range(input_ids.shape[1]), visible)
+            return self._run_native(input_ids, positions, (rows,), adapter, slots_from, taps, tapped, only)
         if cache is not None:
             cache.reserve(cache.length + input_ids.shape[1])
             visible = cache.widen(visible)
@@ -105,6 +110,35 @@ class Transformer(nn.Module):
             tapped.append(x)
         normalised: torch.Tensor = self.norm(x)
         return normalised
+
+    def _run_native(
+        self,
+        input_ids: torch.Tensor,
+        positions: torch.Tensor,
+        sequences: Sequence[RowsOf],
+        adapter: GatedAdapter | None,
+        first_slot: int,
+        taps: Sequence[int],
+        tapped: list[torch.Tensor] | None,
+        only: slice = slice(None),
+    ) -> torch.Tensor:
+        """As :meth:`forward`, of the rows of one or more sequences, by the compiled kernels."""
+        assert self.native is not None
+        for part in sequences:
+            part.cache.reserve(part.cache.length + len(part.rows))
+        x = self.embed(input_ids, adapter)[0]
+        wanted = tuple(taps) if tapped is not None else ()
+        hidden, found = self.native.run(
+            x, positions[0], sequences, adapter=adapter, first_slot=first_slot, taps=wanted, only=only
+        )
+        if tapped is not None:
+            tapped.extend(found)
+        return hidden.unsqueeze(0)
+
+    def prepare_native(self) -> None:
+        """Let the compiled kernels run forwards where they can: packed weights in 8 bits, on a CPU that has them."""
+        if self.dtype == torch.bfloat16 and not why_not_native(self.config, list(self.layers)):
+            self.native = NativeForward(self)
 
     def _tile(
         self, visible: torch.Tensor, spans: tuple[tuple[int, int, int], ...], x: torch.Tensor
@@ -143,6 +177,7 @@ class Transformer(nn.Module):
         # The plain head stays for those who want single rows of it: mapped, and so without memory until touched.
         self.packed_head = pack_head(self.head_weight, quantize) if device.type == "cpu" else None
         replace_linears(self, layer_packer(quantize, device))
+        self.prepare_native()
 
     @property
     def num_bytes(self) -> int:

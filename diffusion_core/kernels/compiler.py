@@ -1,0 +1,103 @@
+"""Compiles the kernels with whatever C++ compiler there is, once for a machine.
+
+The result is kept under the cache folder, by a hash of sources and flags. A compiler is asked for nothing but to be
+there: without one, or where it fails, the engine serves with torch's own kernels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import os
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from diffusion_core.config import cache_folder
+
+logger = logging.getLogger(__name__)
+
+_SOURCES = Path(__file__).parent / "source"
+_MAIN = "api.cpp"
+_FLAGS = (
+    "-std=c++20 -O3 -ffp-contract=off -fPIC -shared -fvisibility=hidden -pthread -mavx512f -mavx512bw -mavx512vl -mavx512dq "
+    "-mavx512bf16 -mfma -mamx-tile -mamx-int8 -mamx-bf16"
+).split()
+_COMPILERS = ("c++", "g++", "clang++")
+_TIMEOUT_S = 300
+
+
+class CompilationFailed(Exception):
+    """There is no compiler, or it failed; the message says which."""
+
+
+def compiled_library(*, again: bool = False) -> Path:
+    """The path of the compiled kernels; they are compiled if they are not there, or to be made ``again``.
+
+    Raises:
+        CompilationFailed: that was not possible.
+    """
+    path = _library_path()
+    if path.exists() and not again and _is_own(path):
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise CompilationFailed(f"{path.parent} cannot be made: {error.strerror}") from None
+    if not _is_own(path.parent):
+        raise CompilationFailed(f"{path.parent} belongs to somebody else, or others may write to it")
+    _compile(path)
+    return path
+
+
+def _library_path() -> Path:
+    digest = hashlib.sha256(" ".join(_FLAGS).encode())
+    for source in sorted(_SOURCES.iterdir()):
+        if source.suffix in (".h", ".cpp"):
+            digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return cache_folder() / "kernels" / f"{digest.hexdigest()[:20]}.so"
+
+
+def _is_own(path: Path) -> bool:
+    """Whether only this user (or the system's) can have written ``path``: code is loaded from it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return found.st_uid in (os.getuid(), 0) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def find_compiler() -> list[str]:
+    """The command of a C++ compiler: ``$CXX``, the system's, or the one in the package ``ziglang``; else empty."""
+    if chosen := os.environ.get("CXX"):
+        return shlex.split(chosen)
+    for name in _COMPILERS:
+        if found := shutil.which(name):
+            return [found]
+    if importlib.util.find_spec("ziglang") is not None:
+        return [sys.executable, "-m", "ziglang", "c++"]
+    return []
+
+
+def _compile(path: Path) -> None:
+    command = find_compiler()
+    if not command:
+        raise CompilationFailed("no C++ compiler was found: install g++ or clang, or the package ziglang")
+    logger.info("compiling kernels for this CPU, once, with %s", command[0])
+    with tempfile.TemporaryDirectory(prefix="making-", dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        whole = [*command, *_FLAGS, str(_SOURCES / _MAIN), "-o", str(made)]
+        try:
+            result = subprocess.run(whole, capture_output=True, timeout=_TIMEOUT_S, check=False, text=True)  # noqa: S603
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise CompilationFailed(f"{command[0]} could not be run: {error}") from None
+        if result.returncode != 0 or not made.exists():
+            reasons = [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines()
+            raise CompilationFailed(f"{command[0]} failed: {reasons[0] if reasons else 'it said nothing'}")
+        made.chmod(0o700)
+        made.replace(path)

@@ -1,0 +1,195 @@
+// Attention of a few or many rows over a long cache, in bfloat16 tiles with sums and softmax in float32.
+//
+// The query heads that share a key head are extra rows. A row's result depends on its own keys alone: a tile computes
+// each of its rows apart, keys lie where they lie in the cache, and what a row does not see adds an exact zero.
+#pragma once
+
+#include <limits>
+#include <vector>
+
+#include "memory.h"
+#include "team.h"
+#include "vectors.h"
+
+namespace unmask {
+
+// Rows of one sequence. `cache`: keys of the first layer, [K, capacity, Dh] with `head_stride` elements from head to
+// head; its values lie `layer_stride` behind them, the next layer's keys twice as far. The rows' own keys and values are
+// at `length` and behind. `rows` int32 [count]: where they are among all rows of the forward; `visible` [count, count]:
+// which of each other they see. All see what is committed.
+struct Sequence {
+  bf16* cache;
+  int64_t layer_stride, head_stride;
+  int64_t length, count;
+  const int32_t* rows;
+  const uint8_t* visible;
+};
+
+struct Heads {
+  int queries, keys, size;  // H, K, Dh
+
+  int group() const { return queries / keys; }
+  int key_steps() const { return (size + 31) / 32; }     // steps of 32 channels, for products with keys
+  int value_tiles() const { return (size + 15) / 16; }   // pieces of 16 channels, for products with weights
+};
+
+// Where the parts of one sequence are in the memory that all share, in elements.
+struct Places {
+  int64_t tiles, padded;  // query tiles of a key head; keys up to a multiple of 32
+  int64_t queries, keys, values;
+};
+
+struct AttentionMemory {
+  Scratch<bf16> queries, keys, values;
+  Scratch<float> scores;   // of each thread
+  Scratch<bf16> weights;
+  std::vector<Places> places;
+  int64_t longest = 0;
+  int units = 0;  // pieces of 32 keys of a key head, over all sequences
+  int query_units = 0;
+
+  void reserve(const Heads& heads, const Sequence* sequences, int count, int threads) {
+    places.clear();
+    int64_t num_queries = 0, num_keys = 0, num_values = 0;
+    longest = 0;
+    units = query_units = 0;
+    for (int i = 0; i < count; ++i) {
+      const Sequence& s = sequences[i];
+      Places p;
+      p.tiles = (s.count * heads.group() + 15) / 16;
+      p.padded = static_cast<int64_t>(round_up(static_cast<size_t>(s.length + s.count), 32));
+      p.queries = num_queries;
+      p.keys = num_keys;
+      p.values = num_values;
+      num_queries += heads.keys * p.tiles * heads.key_steps() * 512;
+      num_keys += heads.keys * (p.padded / 16) * heads.key_steps() * 512;
+      num_values += heads.keys * (p.padded / 32) * heads.value_tiles() * 512;
+      longest = std::max(longest, p.padded);
+      units += static_cast<int>(heads.keys * (p.padded / 32));
+      query_units += static_cast<int>(heads.keys * p.tiles);
+      places.push_back(p);
+    }
+    queries.reserve(static_cast<size_t>(num_queries));
+    keys.reserve(static_cast<size_t>(num_keys));
+    values.reserve(static_cast<size_t>(num_values));
+    scores.reserve(static_cast<size_t>(stride() * 16 * threads));
+    weights.reserve(static_cast<size_t>(stride() * 16 * threads));
+  }
+
+  // Elements from a query's scores to the next one's. Of a power of two, all rows would share few places of a cache.
+  int64_t stride() const { return longest + 32; }
+
+  // Where 16 channels of a query are put: of row `row` of a sequence, query head `head`, from `channel` on.
+  bf16* query(const Heads& heads, int sequence, int64_t row, int head, int channel) {
+    const Places& p = places[static_cast<size_t>(sequence)];
+    const int64_t number = row * heads.group() + head % heads.group();
+    const int64_t tile = (head / heads.group()) * p.tiles + number / 16;
+    return queries.get() + p.queries + (tile * heads.key_steps() + channel / 32) * 512 + number % 16 * 32 + channel % 32;
+  }
+};
+
+// Lays 32 keys and values of a key head out as tiles; `visible_end`: no row sees what is there or behind.
+inline void pack_keys(const Heads& heads, const bf16* keys, const bf16* values, int64_t first, int64_t end, bf16* to_keys,
+                      bf16* to_values) {
+  for (int part = 0; part < 2; ++part)
+    for (int step = 0; step < heads.key_steps(); ++step, to_keys += 512) {
+      __m512i words[16];
+      const int left = heads.size - 32 * step;
+      const __mmask32 mask = left >= 32 ? ~__mmask32(0) : (__mmask32(1) << left) - 1;
+      for (int i = 0; i < 16; ++i) {
+        const int64_t key = first + 16 * part + i;
+        words[i] = key < end ? _mm512_maskz_loadu_epi16(mask, keys + key * heads.size + 32 * step) : _mm512_setzero_si512();
+      }
+      transpose(words);
+      for (int i = 0; i < 16; ++i) _mm512_store_si512(to_keys + 32 * i, words[i]);
+    }
+  for (int tile = 0; tile < heads.value_tiles(); ++tile)
+    for (int pair = 0; pair < 16; ++pair, to_values += 32) {
+      const int64_t key = first + 2 * pair;
+      const auto read = [&](int64_t k) {
+        const __m256i x = k < end ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + k * heads.size + 16 * tile))
+                                  : _mm256_setzero_si256();
+        return _mm512_cvtepu16_epi32(x);
+      };
+      _mm512_store_si512(to_values, _mm512_or_si512(read(key), _mm512_slli_epi32(read(key + 1), 16)));
+    }
+}
+
+// Scores of 16 queries over keys [0, padded): [16, stride].
+inline void score(const Heads& heads, const bf16* queries, const bf16* keys, int64_t padded, int64_t stride,
+                  float* scores) {
+  const int steps = heads.key_steps();
+  for (int64_t key = 0; key < padded; key += 16) {
+    _tile_zero(0);
+    for (int step = 0; step < steps; ++step, keys += 512) {
+      _tile_loadd(4, queries + step * 512, 64);
+      _tile_loadd(5, keys, 64);
+      _tile_dpbf16ps(0, 4, 5);
+    }
+    _tile_stored(0, scores + key, static_cast<size_t>(stride) * 4);
+  }
+}
+
+// Weights of one query, not yet divided by their sum, which is returned. It sees keys before `length` and those that
+// `visible` [count] says behind.
+inline float weigh(const float* scores, float scale, int64_t length, int64_t count, const uint8_t* visible, int64_t padded,
+                   bf16* weights) {
+  const auto seen = [&](int64_t key) {
+    const int64_t committed = std::clamp<int64_t>(length - key, 0, kLanes);
+    if (committed == kLanes) return __mmask16(0xffff);
+    const int64_t own = key + committed - length;  // of the rows themselves, from here on
+    const __m128i bytes = _mm_maskz_loadu_epi8(first_lanes(std::min(count - own, kLanes - committed)), visible + own);
+    return static_cast<__mmask16>(_mm_test_epi8_mask(bytes, bytes) << committed | first_lanes(committed));
+  };
+  const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+  __m512 most = lowest;
+  for (int64_t key = 0; key < padded; key += kLanes)
+    most = _mm512_mask_max_ps(most, seen(key), most, _mm512_loadu_ps(scores + key));
+  const __m512 factor = _mm512_set1_ps(scale);
+  const __m512 highest = _mm512_mul_ps(_mm512_set1_ps(_mm512_reduce_max_ps(most)), factor);
+  __m512 sum = _mm512_setzero_ps();
+  for (int64_t key = 0; key < padded; key += kLanes) {
+    const __m512 weight = _mm512_maskz_mov_ps(
+        seen(key), exponential(_mm512_fmsub_ps(_mm512_loadu_ps(scores + key), factor, highest)));
+    sum = _mm512_add_ps(sum, weight);
+    store_bf16(weights + key, weight);
+  }
+  return _mm512_reduce_add_ps(sum);
+}
+
+// Sums of values by weights, for 16 queries: results [16, Dh] in `mixed` (16 channels a tile, [Dh / 16][16][16]).
+inline void mix(const Heads& heads, const bf16* weights, const bf16* values, int64_t padded, int64_t stride,
+                float* mixed) {
+  const int tiles = heads.value_tiles();
+  for (int first = 0; first < tiles; first += 4) {
+    const int some = std::min(4, tiles - first);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t key = 0; key < padded; key += 32) {
+      const bf16* piece = values + (key / 32 * tiles + first) * 512;
+      _tile_loadd(4, weights + key, static_cast<size_t>(stride) * 2);
+      _tile_loadd(5, piece, 64);
+      _tile_dpbf16ps(0, 4, 5);
+      if (some > 1) {
+        _tile_loadd(6, piece + 512, 64);
+        _tile_dpbf16ps(1, 4, 6);
+      }
+      if (some > 2) {
+        _tile_loadd(7, piece + 1024, 64);
+        _tile_dpbf16ps(2, 4, 7);
+      }
+      if (some > 3) {
+        _tile_loadd(5, piece + 1536, 64);
+        _tile_dpbf16ps(3, 4, 5);
+      }
+    }
+    _tile_stored(0, mixed + first * 256, 64);
+    if (some > 1) _tile_stored(1, mixed + (first + 1) * 256, 64);
+    if (some > 2) _tile_stored(2, mixed + (first + 2) * 256, 64);
+    if (some > 3) _tile_stored(3, mixed + (first + 3) * 256, 64);
+  }
+}
+
+}  // namespace unmask
