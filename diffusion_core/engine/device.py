@@ -14,6 +14,7 @@ import torch
 
 from diffusion_core.config import EngineConfig
 from diffusion_core.errors import ConfigError
+from diffusion_core.kernels.library import why_no_kernels
 from diffusion_core.model.packed import why_not_served
 from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.quantized import multiplies_tiles
@@ -21,6 +22,7 @@ from diffusion_core.model.quantized import multiplies_tiles
 _QUANTIZED = (Quantization.INT8.value, Quantization.INT4.value)
 # A smaller model's forwards are bound by the number of operations, of which 8 bits take more; where tiles multiply
 # bfloat16, so are those of all models that are not bound by the bytes of their weights.
+# Our own kernels (kernels/) are for 8 bits alone.
 _LARGE_BYTES, _LARGE_BESIDE_TILES = 50e6, 1.05e9
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -88,6 +90,8 @@ def choose_dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
 def _prefers_int8(stored_bytes: int) -> bool:
     """Measured on x86 alone: elsewhere oneDNN's products of 8 bits may be right and slow."""
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    if not why_no_kernels():
+        return stored_bytes >= _LARGE_BYTES
     is_large = stored_bytes >= (_LARGE_BESIDE_TILES if multiplies_tiles() else _LARGE_BYTES)
     return is_large and is_x86 and not why_not_served(Quantization.INT8, "cpu")
 

@@ -25,9 +25,10 @@ logger = logging.getLogger(__name__)
 _SOURCES = Path(__file__).parent / "source"
 _MAIN = "api.cpp"
 _FLAGS = (
-    "-std=c++20 -O3 -ffp-contract=off -fPIC -shared -fvisibility=hidden -pthread -mavx512f -mavx512bw -mavx512vl -mavx512dq "
-    "-mavx512bf16 -mfma -mamx-tile -mamx-int8 -mamx-bf16"
-).split()
+    *("-std=c++20", "-O3", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread"),
+    *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-mfma"),
+    *("-mamx-tile", "-mamx-int8", "-mamx-bf16"),
+)
 _COMPILERS = ("c++", "g++", "clang++")
 _TIMEOUT_S = 300
 

@@ -55,7 +55,10 @@ class Request(Structure):
     """One forward (forward.h)."""
 
     _fields_ = (
-        *((name, c_int32) for name in ("count", "first_slot", "first_layer", "last_layer", "num_sequences", "num_taps")),
+        *(
+            (name, c_int32)
+            for name in ("count", "first_slot", "first_layer", "last_layer", "num_sequences", "num_taps")
+        ),
         *((name, c_void_p) for name in ("cosines", "sines", "x")),
         ("sequences", POINTER(Sequence)),
         ("adapter", POINTER(Adapter)),

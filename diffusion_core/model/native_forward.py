@@ -60,7 +60,7 @@ def why_not_native(config: ModelConfig, layers: Sequence[nn.Module]) -> str:
 
 def _linears(layer: TransformerLayer) -> list[PackedLinear]:
     attention, mlp = layer.attention, layer.mlp
-    found = (attention.qkv_proj, attention.o_proj, mlp.gate_up_proj, mlp.down_proj)
+    found: tuple[nn.Module, ...] = (attention.qkv_proj, attention.o_proj, mlp.gate_up_proj, mlp.down_proj)
     return [linear for linear in found if isinstance(linear, PackedLinear)]
 
 

@@ -20,6 +20,7 @@ from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS, KVCache, equal_spans
 from diffusion_core.model.layers import ForwardContext
 from diffusion_core.model.masks import Visibility
+from diffusion_core.model.native_forward import RowsOf
 from diffusion_core.model.parts import Part
 from diffusion_core.model.tiles import tile_height, tile_spans
 from diffusion_core.model.transformer import Transformer
@@ -57,13 +58,22 @@ def evaluate_together(
     clean = accumulate((rows.num_clean for rows in sequences), initial=0)
     slots = accumulate((len(rows.tokens) - rows.num_clean for rows in sequences), initial=num_clean)
     device = model.device
-    parts = [
-        _lay_out(model, rows, clean_range, slot_range)
-        for rows, clean_range, slot_range in zip(sequences, pairwise(clean), pairwise(slots), strict=True)
-    ]
     ids = torch.tensor([_in_order(sequences, [list(rows.tokens) for rows in sequences])], device=device)
     positions = torch.tensor([_in_order(sequences, [list(rows.positions) for rows in sequences])], device=device)
     adapter = adapter if num_clean < total else None
+    ranges = list(zip(pairwise(clean), pairwise(slots), strict=True))
+    if model.native is not None:
+        places = [(*range(*clean_range), *range(*slot_range)) for clean_range, slot_range in ranges]
+        own = [RowsOf(rows.cache, at, rows.visible) for rows, at in zip(sequences, places, strict=True)]
+        found: list[torch.Tensor] = []
+        hidden = model.run_native(
+            *(ids, positions, own), adapter=adapter, first_slot=num_clean, taps=taps, tapped=found
+        )[0]
+        return [(hidden[list(at)], [each[:, list(at)] for each in found]) for at in places]
+    parts = [
+        _lay_out(model, rows, clean_range, slot_range)
+        for rows, (clean_range, slot_range) in zip(sequences, ranges, strict=True)
+    ]
     x = model.embed(ids, adapter)
     nothing = Visibility(torch.empty(0, dtype=torch.bool))  # each part has its own mask
     context = ForwardContext(model.rope(positions, x.dtype), nothing, None, adapter, num_clean, parts=tuple(parts))
@@ -74,7 +84,7 @@ def evaluate_together(
         x = layer(x, context)
     if len(model.layers) in taps:
         tapped.append(x)
-    hidden: torch.Tensor = model.norm(x)
+    hidden = model.norm(x)
     return [(part.take(hidden, 1)[0], [part.take(each, 1) for each in tapped]) for part in parts]
 
 

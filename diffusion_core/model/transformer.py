@@ -90,7 +90,14 @@ class Transformer(nn.Module):
         slots_from = input_ids.shape[1] if first_slot is None else first_slot
         if self.native is not None and isinstance(cache, KVCache) and len(input_ids) == 1:
             rows = RowsOf(cache, range(input_ids.shape[1]), visible)
-            return self._run_native(input_ids, positions, (rows,), adapter, slots_from, taps, tapped, only)
+            return self.run_native(
+                *(input_ids, positions, (rows,)),
+                adapter=adapter,
+                first_slot=slots_from,
+                taps=taps,
+                tapped=tapped,
+                only=only,
+            )
         if cache is not None:
             cache.reserve(cache.length + input_ids.shape[1])
             visible = cache.widen(visible)
@@ -111,15 +118,16 @@ class Transformer(nn.Module):
         normalised: torch.Tensor = self.norm(x)
         return normalised
 
-    def _run_native(
+    def run_native(
         self,
         input_ids: torch.Tensor,
         positions: torch.Tensor,
         sequences: Sequence[RowsOf],
+        *,
         adapter: GatedAdapter | None,
         first_slot: int,
-        taps: Sequence[int],
-        tapped: list[torch.Tensor] | None,
+        taps: Sequence[int] = (),
+        tapped: list[torch.Tensor] | None = None,
         only: slice = slice(None),
     ) -> torch.Tensor:
         """As :meth:`forward`, of the rows of one or more sequences, by the compiled kernels."""

@@ -18,6 +18,8 @@ constexpr int kTile = 1024;          // bytes
 constexpr int kTileInputs = 64;      // of int8
 constexpr int kPanel = 2 * kLanes;   // outputs that are computed together
 constexpr int kBlock = kLanes;       // rows that are computed together
+constexpr int kAhead = 4 * kTile;    // bytes of weights that are asked for before they are wanted
+constexpr size_t kRowBytes = size_t{5} << 18;  // of rows at a time
 constexpr float kFiner = 1.0f / 128.0f;
 constexpr float kPerStep = static_cast<float>(1.0 / 127.0), kTiny = 1e-30f;
 
@@ -139,6 +141,7 @@ struct alignas(64) Sums {
   }
 };
 
+// Sums of a block of rows with a panel.
 template <bool kPrefetch>
 inline void multiply_block(const int8_t* rows, const int8_t* panel, int depth, Sums& sums) {
   _tile_zero(0);
@@ -146,8 +149,9 @@ inline void multiply_block(const int8_t* rows, const int8_t* panel, int depth, S
   _tile_zero(2);
   _tile_zero(3);
   for (int k = 0; k < depth; ++k, rows += 2 * kTile, panel += 2 * kTile) {
-    if constexpr (kPrefetch)  // two steps ahead: the hardware stops at the end of a page
-      for (int i = 0; i < 2 * kTile; i += 64) _mm_prefetch(reinterpret_cast<const char*>(panel) + 4 * kTile + i, _MM_HINT_T0);
+    if constexpr (kPrefetch)  // the hardware alone stops at the end of a page
+      for (int i = 0; i < 2 * kTile; i += 64)
+        _mm_prefetch(reinterpret_cast<const char*>(panel) + kAhead + i, _MM_HINT_T0);
     _tile_loadd(4, rows, 64);
     _tile_loadd(5, rows + kTile, 64);
     _tile_loadd(6, panel, 64);
@@ -163,14 +167,14 @@ inline void multiply_block(const int8_t* rows, const int8_t* panel, int depth, S
   _tile_stored(3, sums.of[3], 64);
 }
 
-// All products of `count` rows with a weight: take(worker-local panel, block, sums) gets each block once. A phase of a
-// run: every thread calls it, and comes to a barrier behind it. Threads have configured their tiles.
+// All products of `count` rows with a weight: take(panel, block, sums) gets each block once. A phase of a run: every
+// thread calls it, and comes to a barrier behind it. Threads have configured their tiles.
 template <class Take>
 void multiply(Team& team, const Matrix& weight, const QuantizedRows& rows, int count, Take&& take) {
-  constexpr size_t kRowBytes = size_t{1} << 20;      // rows at a time: they stay in a core's cache beside a panel
   constexpr size_t kPieceBytes = size_t{160} << 10;  // weights that a thread takes at a time
   const int blocks = (count + kBlock - 1) / kBlock;
-  const int at_a_time = static_cast<int>(std::max<size_t>(1, kRowBytes / rows.block_bytes()));
+  // Rows at a time: they stay in a core's cache beside a panel.
+  const int at_a_time = std::max(1, static_cast<int>(kRowBytes / rows.block_bytes()));
   const int most = std::max(1, weight.panels / (4 * team.size()));
   const int step = std::clamp(static_cast<int>(kPieceBytes / weight.panel_bytes()), 1, most);
   const int pieces = (weight.panels + step - 1) / step;

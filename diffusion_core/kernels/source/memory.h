@@ -12,6 +12,8 @@
 
 namespace unmask {
 
+constexpr size_t kHugePage = size_t{2} << 20;
+
 inline size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
 // Weights of all models, in chunks that go back to the system when nothing in them is used any more.
@@ -50,7 +52,7 @@ class WeightMemory {
   }
 
  private:
-  static constexpr size_t kAlignment = 4096, kHugePage = size_t{2} << 20, kChunk = size_t{64} << 20;
+  static constexpr size_t kAlignment = 4096, kChunk = size_t{64} << 20;
 
   struct Chunk {
     void* mapping;
@@ -85,12 +87,15 @@ class Scratch {
 
   // At least `count` elements, 64-byte aligned.
   T* reserve(size_t count) {
-    const size_t bytes = round_up(count * sizeof(T) + 64, 64);
+    size_t bytes = round_up(count * sizeof(T) + 64, 64);
     if (bytes > bytes_) {
       std::free(data_);
       bytes_ = 0;
-      data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
+      const bool is_large = bytes >= kHugePage / 2;
+      if (is_large) bytes = round_up(bytes, kHugePage);
+      data_ = static_cast<T*>(std::aligned_alloc(is_large ? kHugePage : 64, bytes));
       if (data_ == nullptr) throw std::bad_alloc();
+      if (is_large) madvise(data_, bytes, MADV_HUGEPAGE);
       bytes_ = bytes;
       std::fill_n(reinterpret_cast<char*>(data_), bytes, char{0});
     }

@@ -57,12 +57,14 @@ inline __m512 exponential(__m512 x) {
   return _mm512_scalef_ps(y, n);
 }
 
-// x * sigmoid(x)
+// x * sigmoid(x), within 4e-7 of it.
 inline __m512 silu(__m512 x) {
   const __m512 one = _mm512_set1_ps(1.0f);
   // e^-x overflows for x below -88, where the quotient is zero as it should be.
   const __m512 negative = _mm512_min_ps(_mm512_sub_ps(_mm512_setzero_ps(), x), _mm512_set1_ps(80.0f));
-  return _mm512_div_ps(x, _mm512_add_ps(one, exponential(negative)));
+  const __m512 divisor = _mm512_add_ps(one, exponential(negative));
+  const __m512 guess = _mm512_rcp14_ps(divisor);  // within 6e-5; a step of Newton's, where dividing takes three times as long
+  return _mm512_mul_ps(x, _mm512_mul_ps(guess, _mm512_fnmadd_ps(divisor, guess, _mm512_set1_ps(2.0f))));
 }
 
 // 16 rows of 16 words of 32 bits: rows become columns.
