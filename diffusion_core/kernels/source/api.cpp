@@ -81,21 +81,18 @@ UNMASK_API int unmask_product(const Matrix* matrix, const bf16* x, const float* 
     team.run(threads, [&](int) {
       TileScope tiles;
       read_rows(team, x, wide, count, matrix->inputs, rows);
-      multiply(team, *matrix, rows, count, [&](int panel, int block, const Sums& sums) {
+      multiply(team, *matrix, rows, count, [&](int panel, int row, int place, const Sums& sums) {
         for (int half = 0; half < 2; ++half) {
           const int out = matrix->first_output(panel, half);
           const __mmask16 mask = first_lanes(matrix->valid_outputs(panel, half));
           const __m512 scales = _mm512_loadu_ps(matrix->scales.get() + panel * kPanel + half * kLanes);
-          for (int i = 0; i < kBlock && block * kBlock + i < count; ++i) {
-            const size_t row = static_cast<size_t>(block * kBlock + i);
-            __m512 sum = sums.scaled(i, half, scales, rows.scales.get()[row]);
-            if (bias != nullptr) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, bias + out));
-            const size_t place = row * static_cast<size_t>(matrix->outputs) + static_cast<size_t>(out);
-            if (narrow != nullptr)
-              _mm256_mask_storeu_epi16(narrow + place, mask, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(sum)));
-            else
-              _mm512_mask_storeu_ps(y + place, mask, sum);
-          }
+          __m512 sum = sums.scaled(place, half, scales, rows.scales.get()[row]);
+          if (bias != nullptr) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, bias + out));
+          const size_t to = static_cast<size_t>(row) * static_cast<size_t>(matrix->outputs) + static_cast<size_t>(out);
+          if (narrow != nullptr)
+            _mm256_mask_storeu_epi16(narrow + to, mask, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(sum)));
+          else
+            _mm512_mask_storeu_ps(y + to, mask, sum);
         }
       });
       team.barrier();
@@ -130,24 +127,21 @@ UNMASK_API int unmask_best(const Matrix* matrix, const bf16* x, int count, int64
       int32_t* where = all_where[static_cast<size_t>(worker)].get();
       std::fill_n(most, static_cast<size_t>(count) * kLanes, -std::numeric_limits<float>::infinity());
       read_rows(team, x, nullptr, count, matrix->inputs, rows);
-      multiply(team, *matrix, rows, count, [&](int panel, int block, const Sums& sums) {
+      multiply(team, *matrix, rows, count, [&](int panel, int row, int place, const Sums& sums) {
         for (int half = 0; half < 2; ++half) {
           const int out = matrix->first_output(panel, half);
           const __mmask16 valid = first_lanes(matrix->valid_outputs(panel, half));
           const __m512 scales = _mm512_loadu_ps(matrix->scales.get() + panel * kPanel + half * kLanes);
           const __m512i numbers = _mm512_add_epi32(
               _mm512_set1_epi32(out), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-          for (int i = 0; i < kBlock && block * kBlock + i < count; ++i) {
-            const int row = block * kBlock + i;
-            const __m512 score = sums.scaled(i, half, scales, rows.scales.get()[row]);
-            const __m512 old = _mm512_load_ps(most + row * kLanes);
-            const __m512i old_number = _mm512_load_si512(where + row * kLanes);
-            __mmask16 better = _mm512_mask_cmp_ps_mask(valid, score, old, _CMP_GT_OQ);
-            const __mmask16 equal = _mm512_mask_cmp_ps_mask(valid, score, old, _CMP_EQ_OQ);
-            better = static_cast<__mmask16>(better | _mm512_mask_cmplt_epi32_mask(equal, numbers, old_number));
-            _mm512_store_ps(most + row * kLanes, _mm512_mask_mov_ps(old, better, score));
-            _mm512_store_si512(where + row * kLanes, _mm512_mask_mov_epi32(old_number, better, numbers));
-          }
+          const __m512 score = sums.scaled(place, half, scales, rows.scales.get()[row]);
+          const __m512 old = _mm512_load_ps(most + row * kLanes);
+          const __m512i old_number = _mm512_load_si512(where + row * kLanes);
+          __mmask16 better = _mm512_mask_cmp_ps_mask(valid, score, old, _CMP_GT_OQ);
+          const __mmask16 equal = _mm512_mask_cmp_ps_mask(valid, score, old, _CMP_EQ_OQ);
+          better = static_cast<__mmask16>(better | _mm512_mask_cmplt_epi32_mask(equal, numbers, old_number));
+          _mm512_store_ps(most + row * kLanes, _mm512_mask_mov_ps(old, better, score));
+          _mm512_store_si512(where + row * kLanes, _mm512_mask_mov_epi32(old_number, better, numbers));
         }
       });
       std::lock_guard<std::mutex> merge_lock(merging);

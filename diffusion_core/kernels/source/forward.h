@@ -121,8 +121,8 @@ class Forward {
     const int hidden = shape_.hidden;
 
     quantise_normalised(w.attention_norm, change ? change->qkv.down : nullptr, worker);
-    multiply(team_, *w.qkv, m_.narrow, r_.count, [&](int panel, int block, const Sums& sums) {
-      each(*w.qkv, m_.narrow, panel, block, sums, change ? change->qkv.up : nullptr, [&](int row, int out, __m512 y, __mmask16 mask) {
+    multiply(team_, *w.qkv, m_.narrow, r_.count, [&](int panel, int row, int place, const Sums& sums) {
+      each(*w.qkv, m_.narrow, panel, row, place, sums, change ? change->qkv.up : nullptr, [&](int out, __m512 y, __mmask16 mask) {
         if (w.qkv_bias != nullptr) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, w.qkv_bias + out));
         _mm512_mask_storeu_ps(m_.qkv.get() + at(row, total_) + out, mask, y);
       });
@@ -134,22 +134,22 @@ class Forward {
     attend(number, worker);
 
     quantise(m_.attended, m_.mixed.get(), attended_, change ? change->o.down : nullptr);
-    multiply(team_, *w.o, m_.attended, r_.count, [&](int panel, int block, const Sums& sums) {
-      each(*w.o, m_.attended, panel, block, sums, change ? change->o.up : nullptr, [&](int row, int out, __m512 y, __mmask16 mask) {
+    multiply(team_, *w.o, m_.attended, r_.count, [&](int panel, int row, int place, const Sums& sums) {
+      each(*w.o, m_.attended, panel, row, place, sums, change ? change->o.up : nullptr, [&](int out, __m512 y, __mmask16 mask) {
         add_to(r_.x + at(row, hidden) + out, y, mask);
       });
     });
     team_.barrier();
 
     quantise_normalised(w.mlp_norm, change ? change->gate_up.down : nullptr, worker);
-    multiply(team_, *w.gate_up, m_.narrow, r_.count, [&](int panel, int block, const Sums& sums) {
-      gate(*w.gate_up, panel, block, sums, change ? change->gate_up.up : nullptr);
+    multiply(team_, *w.gate_up, m_.narrow, r_.count, [&](int panel, int row, int place, const Sums& sums) {
+      gate(*w.gate_up, panel, row, place, sums, change ? change->gate_up.up : nullptr);
     });
     team_.barrier();
 
     quantise(m_.wide, m_.inner.get(), shape_.inner, change ? change->down.down : nullptr);
-    multiply(team_, *w.down, m_.wide, r_.count, [&](int panel, int block, const Sums& sums) {
-      each(*w.down, m_.wide, panel, block, sums, change ? change->down.up : nullptr, [&](int row, int out, __m512 y, __mmask16 mask) {
+    multiply(team_, *w.down, m_.wide, r_.count, [&](int panel, int row, int place, const Sums& sums) {
+      each(*w.down, m_.wide, panel, row, place, sums, change ? change->down.up : nullptr, [&](int out, __m512 y, __mmask16 mask) {
         add_to(r_.x + at(row, hidden) + out, y, mask);
       });
     });
@@ -222,31 +222,29 @@ class Forward {
     return _mm512_add_ps(y, sum);
   }
 
+  // One row of a panel, as put(output, 16 values, mask).
   template <class Put>
-  void each(const Matrix& weight, const QuantizedRows& rows, int panel, int block, const Sums& sums, const float* up, Put&& put) {
+  void each(const Matrix& weight, const QuantizedRows& rows, int panel, int row, int place, const Sums& sums, const float* up,
+            Put&& put) {
     for (int half = 0; half < 2; ++half) {
       const int out = weight.first_output(panel, half);
       const __mmask16 mask = first_lanes(weight.valid_outputs(panel, half));
       const __m512 scales = _mm512_loadu_ps(weight.scales.get() + panel * kPanel + half * kLanes);
-      for (int i = 0; i < kBlock && block * kBlock + i < r_.count; ++i) {
-        const int row = block * kBlock + i;
-        put(row, out, changed(sums.scaled(i, half, scales, rows.scales.get()[row]), row, out, weight.outputs, up, mask), mask);
-      }
+      const __m512 y = sums.scaled(place, half, scales, rows.scales.get()[row]);
+      put(out, changed(y, row, out, weight.outputs, up, mask), mask);
     }
   }
 
-  void gate(const Matrix& weight, int panel, int block, const Sums& sums, const float* up) {
+  void gate(const Matrix& weight, int panel, int row, int place, const Sums& sums, const float* up) {
     const int out = panel * kLanes;
     const __mmask16 mask = first_lanes(shape_.inner - out);
-    const __m512 gates = _mm512_loadu_ps(weight.scales.get() + panel * kPanel);
-    const __m512 ups = _mm512_loadu_ps(weight.scales.get() + panel * kPanel + kLanes);
-    for (int i = 0; i < kBlock && block * kBlock + i < r_.count; ++i) {
-      const int row = block * kBlock + i;
-      const float scale = m_.narrow.scales.get()[row];
-      const __m512 g = changed(sums.scaled(i, 0, gates, scale), row, out, weight.outputs, up, mask);
-      const __m512 u = changed(sums.scaled(i, 1, ups, scale), row, shape_.inner + out, weight.outputs, up, mask);
-      _mm512_mask_storeu_ps(m_.inner.get() + at(row, shape_.inner) + out, mask, _mm512_mul_ps(silu(g), u));
-    }
+    const float* scales = weight.scales.get() + panel * kPanel;
+    const float scale = m_.narrow.scales.get()[row];
+    const __m512 g = sums.scaled(place, 0, _mm512_loadu_ps(scales), scale);
+    const __m512 u = sums.scaled(place, 1, _mm512_loadu_ps(scales + kLanes), scale);
+    const __m512 y = _mm512_mul_ps(silu(changed(g, row, out, weight.outputs, up, mask)),
+                                   changed(u, row, shape_.inner + out, weight.outputs, up, mask));
+    _mm512_mask_storeu_ps(m_.inner.get() + at(row, shape_.inner) + out, mask, y);
   }
 
   // Head norms and rotation; queries go where attention reads them, keys and values into the cache.

@@ -18,7 +18,7 @@ constexpr int kTile = 1024;          // bytes
 constexpr int kTileInputs = 64;      // of int8
 constexpr int kPanel = 2 * kLanes;   // outputs that are computed together
 constexpr int kBlock = kLanes;       // rows that are computed together
-constexpr int kAhead = 4 * kTile;    // bytes of weights that are asked for before they are wanted
+constexpr int kAhead = 3 * kTile;    // bytes of weights that are asked for before they are wanted
 constexpr size_t kRowBytes = size_t{5} << 18;  // of rows at a time
 constexpr float kFiner = 1.0f / 128.0f;
 constexpr float kPerStep = static_cast<float>(1.0 / 127.0), kTiny = 1e-30f;
@@ -109,10 +109,12 @@ struct QuantizedRows {
     for (int i = 0; i < depth * kTileInputs; i += kLanes) most = _mm512_max_ps(most, _mm512_abs_ps(load(i)));
     const float scale = _mm512_reduce_max_ps(most) * kPerStep + kTiny;
     scales.get()[number] = scale;
-    const __m512 divisor = _mm512_set1_ps(scale), finer = _mm512_set1_ps(128.0f);
+    const __m512 divisor = _mm512_set1_ps(scale), inverse = _mm512_set1_ps(1.0f / scale), finer = _mm512_set1_ps(128.0f);
     int8_t* to = tiles.get() + block_bytes() * static_cast<size_t>(number / kBlock) + (number % kBlock) * 64;
     for (int i = 0; i < depth * kTileInputs; i += kLanes) {
-      const __m512 scaled = _mm512_div_ps(load(i), divisor);
+      // The quotient, correctly rounded (Markstein 1990), in a third of the time that dividing takes.
+      const __m512 x = load(i), near = _mm512_mul_ps(x, inverse);
+      const __m512 scaled = _mm512_fmadd_ps(_mm512_fnmadd_ps(near, divisor, x), inverse, near);
       const __m512 coarse = _mm512_roundscale_ps(scaled, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
       const __m512 fine = _mm512_mul_ps(_mm512_sub_ps(scaled, coarse), finer);
       int8_t* place = to + static_cast<size_t>(i / kTileInputs) * 2 * kTile + i % kTileInputs;
@@ -141,9 +143,9 @@ struct alignas(64) Sums {
   }
 };
 
-// Sums of a block of rows with a panel.
-template <bool kPrefetch>
-inline void multiply_block(const int8_t* rows, const int8_t* panel, int depth, Sums& sums) {
+// Sums of a block of rows with a panel; between(k) is run behind each step.
+template <bool kPrefetch, class Between>
+inline void multiply_block(const int8_t* rows, const int8_t* panel, int depth, Sums& sums, Between&& between) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -160,6 +162,7 @@ inline void multiply_block(const int8_t* rows, const int8_t* panel, int depth, S
     _tile_dpbssd(1, 4, 7);
     _tile_dpbssd(2, 5, 6);
     _tile_dpbssd(3, 5, 7);
+    between(k);
   }
   _tile_stored(0, sums.of[0], 64);
   _tile_stored(1, sums.of[1], 64);
@@ -167,8 +170,11 @@ inline void multiply_block(const int8_t* rows, const int8_t* panel, int depth, S
   _tile_stored(3, sums.of[3], 64);
 }
 
-// All products of `count` rows with a weight: take(panel, block, sums) gets each block once. A phase of a run: every
-// thread calls it, and comes to a barrier behind it. Threads have configured their tiles.
+// All products of `count` rows with a weight: take(panel, row, row of sums, sums) gets each row of each panel once. A
+// phase of a run: every thread calls it, and comes to a barrier behind it. Threads have configured their tiles.
+//
+// What is taken belongs to the block before: a core computes with its vectors while its tiles multiply, and memory does
+// not wait for either.
 template <class Take>
 void multiply(Team& team, const Matrix& weight, const QuantizedRows& rows, int count, Take&& take) {
   constexpr size_t kPieceBytes = size_t{160} << 10;  // weights that a thread takes at a time
@@ -179,19 +185,29 @@ void multiply(Team& team, const Matrix& weight, const QuantizedRows& rows, int c
   const int step = std::clamp(static_cast<int>(kPieceBytes / weight.panel_bytes()), 1, most);
   const int pieces = (weight.panels + step - 1) / step;
   const int rounds = (blocks + at_a_time - 1) / at_a_time;
-  Sums sums;
+  Sums sums[2];
+  int turn = 0, done_panel = 0, done_row = 0, left = 0;
+  const auto take_row = [&](int k) {
+    if (k < left) take(done_panel, done_row + k, k, sums[turn ^ 1]);
+  };
   for (int piece; (piece = team.next()) < pieces * rounds;) {
     const int first = piece / pieces * at_a_time, last = std::min(blocks, first + at_a_time);
     const int from = piece % pieces * step, to = std::min(weight.panels, from + step);
-    for (int panel = from; panel < to; ++panel) {
-      multiply_block<true>(rows.block(first), weight.panel(panel), weight.depth, sums);
-      take(panel, first, sums);
-      for (int block = first + 1; block < last; ++block) {
-        multiply_block<false>(rows.block(block), weight.panel(panel), weight.depth, sums);
-        take(panel, block, sums);
+    for (int panel = from; panel < to; ++panel)
+      for (int block = first; block < last; ++block) {
+        const int8_t *own = rows.block(block), *weights = weight.panel(panel);
+        if (block == first)
+          multiply_block<true>(own, weights, weight.depth, sums[turn], take_row);
+        else
+          multiply_block<false>(own, weights, weight.depth, sums[turn], take_row);
+        for (int k = weight.depth; k < left; ++k) take_row(k);
+        done_panel = panel;
+        done_row = block * kBlock;
+        left = std::min(kBlock, count - done_row);
+        turn ^= 1;
       }
-    }
   }
+  for (int k = 0; k < left; ++k) take_row(k);
 }
 
 }  // namespace unmask
