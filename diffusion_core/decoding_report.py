@@ -36,7 +36,8 @@ class DecodingReport:
 
     ``costs`` is empty until the model is measured; ``pace`` is how much longer forwards take at present than then.
     ``round_shape`` is where slots ride: ``two_pass``, ``optimistic``, ``all_lengths``, ``draft_head``; ``none``: they
-    do not pay; empty: there is no drafter, or nothing was decoded yet. ``block_size`` is how many.
+    do not pay; empty: there is no drafter, or nothing was decoded yet. ``block_size`` is how many. ``native``: its
+    forwards run in kernels compiled for this CPU.
     """
 
     model: str
@@ -48,6 +49,7 @@ class DecodingReport:
     num_rounds: int = 0
     num_tokens: int = 0
     drafts: tuple[DraftReport, ...] = ()
+    native: bool = False
 
     @property
     def tokens_per_forward(self) -> float:

@@ -115,7 +115,7 @@ def print_decoding(report: DecodingReport) -> None:
     shape = shapes.get(report.round_shape, f"; {report.block_size} slots, {report.round_shape}")
     console.print(
         f"{report.model}: {report.tokens_per_forward:.2f} tokens per forward ({report.num_tokens} in "
-        f"{report.num_rounds}), {report.num_threads} threads{shape}",
+        f"{report.num_rounds}), {report.num_threads} threads{', compiled kernels' if report.native else ''}{shape}",
         markup=False,
     )
     if report.costs:

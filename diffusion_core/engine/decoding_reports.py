@@ -27,6 +27,7 @@ def _report(model: LoadedModel, num_threads: int) -> DecodingReport:
     return DecodingReport(
         model=model.name,
         num_threads=num_threads,
+        native=model.denoiser.model.native is not None,
         costs=_report_costs(costs) if costs is not None else (),
         pace=round(costs.pace, 3) if costs is not None else 1.0,
         block_size=size,

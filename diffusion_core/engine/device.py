@@ -89,10 +89,12 @@ def choose_dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
 
 def _prefers_int8(stored_bytes: int) -> bool:
     """Measured on x86 alone: elsewhere oneDNN's products of 8 bits may be right and slow."""
-    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    if stored_bytes < _LARGE_BYTES:
+        return False
     if not why_no_kernels():
-        return stored_bytes >= _LARGE_BYTES
-    is_large = stored_bytes >= (_LARGE_BESIDE_TILES if multiplies_tiles() else _LARGE_BYTES)
+        return True
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    is_large = stored_bytes >= _LARGE_BESIDE_TILES or not multiplies_tiles()
     return is_large and is_x86 and not why_not_served(Quantization.INT8, "cpu")
 
 

@@ -19,6 +19,7 @@ from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.engine.memory import GB, available_bytes
 from diffusion_core.engine.model_builder import ModelBuilder
 from diffusion_core.errors import CheckpointError, InvalidRequest
+from diffusion_core.kernels.library import advice
 from diffusion_core.requests import ModelStatus
 
 logger = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class ModelHost:
     @property
     def notices(self) -> tuple[str, ...]:
         """Remarks for the user."""
-        return tuple(self._notices.values())
+        return (*self._notices.values(), *filter(None, (advice(),)))
 
     def notice_for(self, task: str) -> str:
         """The remark that concerns ``task``; empty when there is none."""

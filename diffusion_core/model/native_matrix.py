@@ -47,22 +47,27 @@ class NativeMatrix:
 
     def best(self, x: torch.Tensor) -> torch.Tensor:
         """The output with the highest of :meth:`scores` of each row [R, in], the first of equals: int64 [R]."""
-        rows = x.to(torch.bfloat16).contiguous()
+        rows, *pointers = _rows(x, self.num_in)
         best = torch.empty(len(rows), dtype=torch.int64)
         highest = torch.empty(len(rows), dtype=torch.float32)
-        pointers = (rows.data_ptr(), len(rows), best.data_ptr(), highest.data_ptr())
-        _check(self._library.unmask_best(self.handle, *pointers, torch.get_num_threads()))
+        to = (best.data_ptr(), highest.data_ptr())
+        _check(self._library.unmask_best(self.handle, *pointers, len(rows), *to, torch.get_num_threads()))
         return best
 
     def _multiply(self, x: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor) -> None:
-        is_narrow = x.dtype == torch.bfloat16
-        rows = (x if is_narrow else x.float()).reshape(-1, self.num_in).contiguous()
+        rows, *pointers = _rows(x, self.num_in)
         added = None if bias is None else bias.detach().float().contiguous()
-        source = (rows.data_ptr(), None) if is_narrow else (None, rows.data_ptr())
-        to = (None, y.data_ptr()) if y.dtype == torch.bfloat16 else (y.data_ptr(), None)
         pointer = None if added is None else added.data_ptr()
+        to = (None, y.data_ptr()) if y.dtype == torch.bfloat16 else (y.data_ptr(), None)
         threads = torch.get_num_threads()
-        _check(self._library.unmask_product(self.handle, *source, len(rows), pointer, *to, threads))
+        _check(self._library.unmask_product(self.handle, *pointers, len(rows), pointer, *to, threads))
+
+
+def _rows(x: torch.Tensor, size: int) -> tuple[torch.Tensor, int | None, int | None]:
+    """``x`` as rows [R, size] in bfloat16 or float32, and their address in the one or the other form."""
+    is_narrow = x.dtype == torch.bfloat16
+    rows = (x if is_narrow else x.float()).reshape(-1, size).contiguous()
+    return (rows, rows.data_ptr(), None) if is_narrow else (rows, None, rows.data_ptr())
 
 
 def _check(status: int) -> None:

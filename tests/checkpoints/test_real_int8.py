@@ -13,6 +13,7 @@ import torch
 
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.config import DEFAULT_MODEL
+from diffusion_core.kernels.library import SWITCH, why_no_kernels
 from diffusion_core.model.masks import causal
 from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.quantized import why_not_quantized
@@ -28,6 +29,7 @@ ONE_FORWARD = """
 import time; start = time.perf_counter()
 import psutil, torch
 from diffusion_core.checkpoints.load import load_checkpoint
+from diffusion_core.kernels.library import SWITCH, why_no_kernels
 from diffusion_core.model.masks import causal
 from diffusion_core.model.quantization import Quantization
 form = dict(dtype=torch.bfloat16, device=torch.device("cpu"), serve=True, quantize=Quantization.INT8)
@@ -69,10 +71,14 @@ engine.close()
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="measured on x86 alone")
-def test_a_cpu_without_tiles_gets_it_by_itself() -> None:
+@pytest.mark.parametrize("has_kernels", [False, True])
+def test_a_cpu_without_tiles_or_with_kernels_gets_it_by_itself(has_kernels: bool) -> None:
+    if has_kernels and (reason := why_no_kernels()):
+        pytest.skip(reason)
+    without = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI", SWITCH: "off"}
     done = subprocess.run(
         [sys.executable, "-c", BY_ITSELF.format(name=DEFAULT_MODEL)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **({} if has_kernels else without)},
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -26,7 +26,12 @@ needs_vnni = pytest.mark.skipif(
 
 
 @pytest.fixture
-def no_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "why_no_kernels", lambda: "no compiler")
+
+
+@pytest.fixture
+def no_tiles(monkeypatch: pytest.MonkeyPatch, no_kernels: None) -> None:
     monkeypatch.setattr(devices, "multiplies_tiles", lambda: False)
 
 
@@ -59,12 +64,21 @@ def test_8_bits_are_not_chosen_where_they_are_wrong_or_not_measured(
 
 
 @needs_vnni
+@pytest.mark.usefixtures("no_kernels")
 def test_with_tiles_only_models_have_8_bits_that_are_bound_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "multiplies_tiles", lambda: True)
     assert form("auto", LARGE) is Quantization.NONE
     assert form("auto", HUGE) is Quantization.INT8
     assert form("bfloat16", HUGE) is Quantization.NONE
     assert form("auto", HUGE, torch.device("cuda")) is Quantization.NONE
+
+
+def test_with_kernels_of_our_own_large_models_have_8_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "why_no_kernels", lambda: "")
+    monkeypatch.setattr(devices, "multiplies_tiles", lambda: True)
+    assert [form("auto", stored) for stored in (SMALL, LARGE, HUGE)] == [Quantization.NONE, *[Quantization.INT8] * 2]
+    assert form("bfloat16", LARGE) is Quantization.NONE
+    assert form("auto", LARGE, torch.device("cuda")) is Quantization.NONE
 
 
 @pytest.mark.parametrize(("limit", "may"), [("ALL", True), ("avx512_core_amx", True), ("AVX512_CORE_VNNI", False)])

@@ -13,6 +13,7 @@ from helpers.tiny_models import SHAPES, tiny_adapter, tiny_config, tiny_transfor
 from diffusion_core.model.config import DiffusionConfig, ModelConfig
 from diffusion_core.model.kv_cache import KEY_BUCKET, KVCache
 from diffusion_core.model.masks import causal
+from diffusion_core.model.native_matrix import NativeMatrix
 from diffusion_core.model.packed import PackedLinear
 from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.quantized import QuantizedMatrix, quantize_weight, why_not_quantized
@@ -142,7 +143,9 @@ def test_a_packed_model_is_small(shape: str) -> None:
     before, rows = model.num_bytes, model.embed_tokens.weight.numel()
     model.pack(quantize=Quantization.INT8)
     assert all(
-        isinstance(child.matrix, QuantizedMatrix) for child in model.modules() if isinstance(child, PackedLinear)
+        isinstance(child.matrix, QuantizedMatrix | NativeMatrix)
+        for child in model.modules()
+        if isinstance(child, PackedLinear)
     )
     plain_left = 2 * rows
     assert model.num_bytes - plain_left < 0.6 * (before - plain_left) + rows + 4 * 272

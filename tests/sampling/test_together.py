@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusion_core.model.config import AttentionPattern, DiffusionConfig, DrafterKind, LogitAlignment
-from diffusion_core.model.kv_cache import KEY_BUCKET, KVCache
+from diffusion_core.model.kv_cache import KEY_BUCKET, MAX_DECODE_ROWS, KVCache
 from diffusion_core.model.masks import causal, round_mask
 from diffusion_core.model.together import SequenceRows, evaluate_together
 from diffusion_core.model.transformer import Transformer
@@ -116,10 +116,13 @@ class Crowd:
         wants = [
             self._wants[name].first(self._piece) if self._wants[name].piece else self._wants[name] for name in names
         ]
-        shared = [name for name, want in zip(names, wants, strict=True) if want.can_share]
+        shared, num_rows = [], 0
         for name, want in zip(names, wants, strict=True):
-            if name not in shared:
+            if not want.can_share:
                 self._resume(name, want.alone())
+            elif num_rows + len(want.tokens) <= MAX_DECODE_ROWS:  # the others wait for the next forward
+                shared.append(name)
+                num_rows += len(want.tokens)
         if shared:
             outcomes = answer_rows([want for name, want in zip(names, wants, strict=True) if name in shared])
             self.most_sequences = max(self.most_sequences, len(shared))

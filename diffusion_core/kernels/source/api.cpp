@@ -100,8 +100,9 @@ UNMASK_API int unmask_product(const Matrix* matrix, const bf16* x, const float* 
   });
 }
 
-// The output with the highest score of each of `count` rows, the first of equals, and that score.
-UNMASK_API int unmask_best(const Matrix* matrix, const bf16* x, int count, int64_t* best, float* highest, int threads) {
+// The output with the highest score of each of `count` rows, the first of equals, and that score. Rows as above.
+UNMASK_API int unmask_best(const Matrix* matrix, const bf16* x, const float* wide, int count, int64_t* best, float* highest,
+                           int threads) {
   return guarded([&] {
     std::lock_guard<std::mutex> lock(forward_mutex);
     Team& team = Team::instance();
@@ -126,7 +127,7 @@ UNMASK_API int unmask_best(const Matrix* matrix, const bf16* x, int count, int64
       float* most = all_most[static_cast<size_t>(worker)].get();
       int32_t* where = all_where[static_cast<size_t>(worker)].get();
       std::fill_n(most, static_cast<size_t>(count) * kLanes, -std::numeric_limits<float>::infinity());
-      read_rows(team, x, nullptr, count, matrix->inputs, rows);
+      read_rows(team, x, wide, count, matrix->inputs, rows);
       multiply(team, *matrix, rows, count, [&](int panel, int row, int place, const Sums& sums) {
         for (int half = 0; half < 2; ++half) {
           const int out = matrix->first_output(panel, half);

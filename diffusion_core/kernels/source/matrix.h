@@ -5,6 +5,7 @@
 // multiplied. Numbers and their order of rounding are those of diffusion_core/model/quantized.py.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -105,9 +106,12 @@ struct QuantizedRows {
   // Sets row `number` to `x`, which may be read up to a multiple of 64 (load(i): 16 lanes of it, zeros behind its end).
   template <class Load>
   void set(int number, Load&& load) {
-    __m512 most = _mm512_setzero_ps();
-    for (int i = 0; i < depth * kTileInputs; i += kLanes) most = _mm512_max_ps(most, _mm512_abs_ps(load(i)));
-    const float scale = _mm512_reduce_max_ps(most) * kPerStep + kTiny;
+    // As integers, magnitudes have the same order, and what is not a number is the largest of all: the row becomes that.
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    __m512i most = _mm512_setzero_si512();
+    for (int i = 0; i < depth * kTileInputs; i += kLanes)
+      most = _mm512_max_epi32(most, _mm512_and_si512(_mm512_castps_si512(load(i)), magnitude));
+    const float scale = std::bit_cast<float>(_mm512_reduce_max_epi32(most)) * kPerStep + kTiny;
     scales.get()[number] = scale;
     const __m512 divisor = _mm512_set1_ps(scale), inverse = _mm512_set1_ps(1.0f / scale), finer = _mm512_set1_ps(128.0f);
     int8_t* to = tiles.get() + block_bytes() * static_cast<size_t>(number / kBlock) + (number % kBlock) * 64;

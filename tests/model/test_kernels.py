@@ -1,0 +1,132 @@
+"""Compiling the kernels: once, with whatever compiler there is, and never needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffusion_core.kernels import compiler, library
+from diffusion_core.kernels.compiler import CompilationFailed, compiled_library, find_compiler
+
+ROOT = Path(__file__).resolve().parents[2]
+needs_kernels = pytest.mark.skipif(bool(library.why_no_kernels()), reason=library.why_no_kernels())
+
+# What an engine does with a model that would have 8 bits: its answer, and why it has no kernels.
+ASK = """
+import sys
+import torch
+from diffusion_core.engine import device
+device._LARGE_BYTES = 1
+from diffusion_core.config import EngineConfig
+from diffusion_core.engine.engine import Engine
+from diffusion_core.kernels.library import why_no_kernels
+from diffusion_core.requests import CompletionRequest
+engine = Engine(EngineConfig(model=sys.argv[1], edit_model=sys.argv[1], device="cpu", num_threads=1))
+engine.start()
+answer = engine.submit(CompletionRequest(prefix="def f(", max_tokens=3)).future.result(60)
+health = engine.health()
+print(answer.num_tokens > 0, health.decoding[0].native, "|".join(health.notices), why_no_kernels(), sep=";")
+engine.close()
+"""
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("UNMASK_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@needs_kernels
+def test_they_are_compiled_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = compiled_library()
+    assert made.parent == cache / "kernels"
+    assert [path.name for path in made.parent.iterdir()] == [made.name], "nothing else is left"
+    monkeypatch.setenv("CXX", "/nothing/there")
+    before = made.stat().st_mtime_ns
+    assert compiled_library() == made
+    assert made.stat().st_mtime_ns == before
+
+
+@needs_kernels
+def test_others_may_not_have_written_what_is_loaded(cache: Path) -> None:
+    made = compiled_library()
+    before = made.stat().st_mtime_ns
+    made.chmod(0o777)
+    assert compiled_library().stat().st_mtime_ns > before, "made anew"
+    assert not made.stat().st_mode & 0o022
+    made.parent.chmod(0o777)
+    made.unlink()
+    with pytest.raises(CompilationFailed, match="others may write to it"):
+        compiled_library()
+
+
+@needs_kernels
+def test_a_damaged_file_is_made_anew(cache: Path) -> None:
+    made = compiled_library()
+    whole = made.read_bytes()
+    made.write_bytes(b"not a library")
+    assert library._open().unmask_enable() == 0
+    assert made.read_bytes()[:4] == whole[:4]
+
+
+def test_other_sources_have_another_file(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = compiler._library_path()
+    for source in compiler._SOURCES.iterdir():
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    monkeypatch.setattr(compiler, "_SOURCES", tmp_path)
+    assert compiler._library_path() == first
+    (tmp_path / "team.h").write_text("// other")
+    assert compiler._library_path() != first
+
+
+def test_what_the_compiler_says_is_told(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "c++"
+    fake.write_text("#!/bin/sh\necho 'x.h:1: error: unknown flag -mamx-tile' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("CXX", str(fake))
+    with pytest.raises(CompilationFailed, match="unknown flag -mamx-tile"):
+        compiled_library()
+    monkeypatch.setenv("CXX", str(tmp_path / "missing"))
+    with pytest.raises(CompilationFailed, match="could not be run"):
+        compiled_library()
+    assert list((cache / "kernels").iterdir()) == []
+
+
+def test_the_compiler_that_is_named_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", "ccache 'my g++'")
+    assert find_compiler() == ["ccache", "my g++"]
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert find_compiler() == []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert find_compiler() == [sys.executable, "-m", "ziglang", "c++"]
+
+
+@pytest.mark.skipif(bool(library._what_lacks()), reason=library._what_lacks())
+@pytest.mark.parametrize("case", ["no compiler", "switched off", "compiled"])
+def test_an_engine_answers_with_and_without(case: str, tmp_path: Path) -> None:
+    from helpers.tiny_models import save_tiny_checkpoint
+
+    if case == "compiled" and (reason := library.why_no_kernels()):
+        pytest.skip(reason)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 32, "num_heads": 2}
+    base = save_tiny_checkpoint(tmp_path / "base", **sizes)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "UNMASK_CACHE_DIR": str(tmp_path / "cache")}
+    if case == "no compiler":
+        environment |= {"CXX": str(tmp_path / "none")}
+    if case == "switched off":
+        environment |= {library.SWITCH: "off"}
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, str(base)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    answered, native, notices, reason = done.stdout.strip().split(";")
+    assert answered == "True"
+    assert native == str(case == "compiled")
+    assert ("compiled kernels" in notices) is (case == "no compiler")
+    assert bool(reason) is (case != "compiled")
