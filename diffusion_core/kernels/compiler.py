@@ -16,6 +16,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from diffusion_core.config import cache_folder
@@ -26,8 +27,7 @@ _SOURCES = Path(__file__).parent / "source"
 _MAIN = "api.cpp"
 _FLAGS = (
     *("-std=c++20", "-O3", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread"),
-    *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16", "-mfma"),
-    *("-mamx-tile", "-mamx-int8", "-mamx-bf16"),
+    *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mfma"),
 )
 _COMPILERS = ("c++", "g++", "clang++")
 _TIMEOUT_S = 300
@@ -37,13 +37,16 @@ class CompilationFailed(Exception):
     """There is no compiler, or it failed; the message says which."""
 
 
-def compiled_library(*, again: bool = False) -> Path:
+def compiled_library(extensions: Sequence[str] = (), *, again: bool = False) -> Path:
     """The path of the compiled kernels; they are compiled if they are not there, or to be made ``again``.
+
+    ``extensions`` are flags of the compiler for more instructions than all kernels need.
 
     Raises:
         CompilationFailed: that was not possible.
     """
-    path = _library_path()
+    flags = (*_FLAGS, *extensions)
+    path = _library_path(flags)
     if path.exists() and not again and _is_own(path):
         return path
     try:
@@ -52,12 +55,12 @@ def compiled_library(*, again: bool = False) -> Path:
         raise CompilationFailed(f"{path.parent} cannot be made: {error.strerror}") from None
     if not _is_own(path.parent):
         raise CompilationFailed(f"{path.parent} belongs to somebody else, or others may write to it")
-    _compile(path)
+    _compile(path, flags)
     return path
 
 
-def _library_path() -> Path:
-    digest = hashlib.sha256(" ".join(_FLAGS).encode())
+def _library_path(flags: Sequence[str] = _FLAGS) -> Path:
+    digest = hashlib.sha256(" ".join(flags).encode())
     for source in sorted(_SOURCES.iterdir()):
         if source.suffix in (".h", ".cpp"):
             digest.update(source.name.encode() + b"\0" + source.read_bytes())
@@ -85,14 +88,14 @@ def find_compiler() -> list[str]:
     return []
 
 
-def _compile(path: Path) -> None:
+def _compile(path: Path, flags: Sequence[str]) -> None:
     command = find_compiler()
     if not command:
         raise CompilationFailed("no C++ compiler was found: install g++ or clang, or the package ziglang")
     logger.info("compiling kernels for this CPU, once, with %s", command[0])
     with tempfile.TemporaryDirectory(prefix="making-", dir=path.parent) as folder:
         made = Path(folder) / path.name
-        whole = [*command, *_FLAGS, str(_SOURCES / _MAIN), "-o", str(made)]
+        whole = [*command, *flags, str(_SOURCES / _MAIN), "-o", str(made)]
         try:
             result = subprocess.run(whole, capture_output=True, timeout=_TIMEOUT_S, check=False, text=True)  # noqa: S603
         except (OSError, subprocess.TimeoutExpired) as error:

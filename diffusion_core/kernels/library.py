@@ -9,6 +9,7 @@ import platform
 import sys
 import threading
 from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_int64, c_void_p
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -16,9 +17,31 @@ from diffusion_core.kernels.compiler import CompilationFailed, compiled_library
 
 logger = logging.getLogger(__name__)
 
-SWITCH = "UNMASK_KERNELS"  # environment; `off`: they are not used
+SWITCH = "UNMASK_KERNELS"  # environment: auto, off, or the name of one kind
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Kernels for some CPUs: what these have (names of /proc/cpuinfo), and the compiler's flags for it."""
+
+    name: str
+    needs: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+
+
+_COMMON = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "fma")
+_BF16 = ("-mavx512bf16",)
+# The best first.
+KINDS = (
+    Kind(
+        "amx",
+        (*_COMMON, "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"),
+        (*_BF16, "-mamx-tile", "-mamx-int8", "-mamx-bf16"),
+    ),
+    Kind("avx512_bf16", (*_COMMON, "avx512_bf16"), _BF16),
+    Kind("avx512", _COMMON),
+)
 _loading = threading.Lock()
-_NEEDED = ("amx_tile", "amx_int8", "amx_bf16", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16")
 
 
 class LayerWeights(Structure):
@@ -86,15 +109,34 @@ def advice() -> str:
 
     It never compiles.
     """
-    if not _load.cache_info().currsize or is_switched_off() or _what_lacks():
+    if not _load.cache_info().currsize or not usable_kinds():
         return ""
     reason = why_no_kernels()
     return f"this CPU would answer two to three times as fast with compiled kernels: {reason}" if reason else ""
 
 
-def is_switched_off() -> bool:
-    """Whether the environment says that they are not to be used."""
-    return os.environ.get(SWITCH, "auto").lower() in ("off", "0", "no", "false")
+def usable_kinds() -> tuple[Kind, ...]:
+    """The kinds that this CPU has the instructions for and the environment allows."""
+    wanted = os.environ.get(SWITCH, "auto").lower()
+    if wanted == "off" or why_not_here():
+        return ()
+    flags = _cpu_flags()
+    return tuple(kind for kind in KINDS if wanted in ("auto", kind.name) and flags.issuperset(kind.needs))
+
+
+def why_not_here() -> str:
+    """Why no kernels exist for this system; empty when they do."""
+    is_known = sys.platform == "linux" and platform.machine() == "x86_64"
+    return "" if is_known else "they are for Linux on x86-64"
+
+
+@cache
+def _cpu_flags() -> frozenset[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    return frozenset(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
 
 
 def _load_once() -> tuple[ctypes.CDLL | None, str]:
@@ -104,35 +146,28 @@ def _load_once() -> tuple[ctypes.CDLL | None, str]:
 
 @cache
 def _load() -> tuple[ctypes.CDLL | None, str]:
-    if is_switched_off():
-        return None, f"{SWITCH} is off"
-    if reason := _what_lacks():
+    if reason := why_not_here():
         return None, reason
+    kinds = usable_kinds()
+    if not kinds:
+        wanted = os.environ.get(SWITCH, "auto")
+        return None, "this CPU has no AVX-512 with VNNI" if wanted == "auto" else f"{SWITCH} is {wanted}"
+    reason = ""
+    for kind in kinds:
+        try:
+            return _open(kind), ""
+        except CompilationFailed as error:
+            logger.info("no %s kernels: %s", kind.name, error)
+            reason = reason or str(error)
+    return None, reason
+
+
+def _open(kind: Kind) -> ctypes.CDLL:
     try:
-        return _open(), ""
-    except CompilationFailed as error:
-        logger.info("no kernels for this CPU: %s", error)
-        return None, str(error)
-
-
-def _what_lacks() -> str:
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return "they are for Linux on x86-64"
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return "/proc/cpuinfo cannot be read"
-    flags = set(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
-    lacking = [name for name in _NEEDED if name not in flags]
-    return f"this CPU has no {lacking[0]}" if lacking else ""
-
-
-def _open() -> ctypes.CDLL:
-    try:
-        library = ctypes.CDLL(str(compiled_library()))
+        library = ctypes.CDLL(str(compiled_library(kind.flags)))
     except OSError:  # of another system, or damaged
         try:
-            library = ctypes.CDLL(str(compiled_library(again=True)))
+            library = ctypes.CDLL(str(compiled_library(kind.flags, again=True)))
         except OSError as error:
             raise CompilationFailed(f"what was compiled cannot be loaded: {error}") from None
     _declare(library)

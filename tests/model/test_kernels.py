@@ -13,6 +13,7 @@ from diffusion_core.kernels import compiler, library
 from diffusion_core.kernels.compiler import CompilationFailed, compiled_library, find_compiler
 
 ROOT = Path(__file__).resolve().parents[2]
+KIND = (*library.usable_kinds(), library.KINDS[-1])[0]
 needs_kernels = pytest.mark.skipif(bool(library.why_no_kernels()), reason=library.why_no_kernels())
 
 # What an engine does with a model that would have 8 bits: its answer, and why it has no kernels.
@@ -42,34 +43,34 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @needs_kernels
 def test_they_are_compiled_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = compiled_library()
+    made = compiled_library(KIND.flags)
     assert made.parent == cache / "kernels"
     assert [path.name for path in made.parent.iterdir()] == [made.name], "nothing else is left"
     monkeypatch.setenv("CXX", "/nothing/there")
     before = made.stat().st_mtime_ns
-    assert compiled_library() == made
+    assert compiled_library(KIND.flags) == made
     assert made.stat().st_mtime_ns == before
 
 
 @needs_kernels
 def test_others_may_not_have_written_what_is_loaded(cache: Path) -> None:
-    made = compiled_library()
+    made = compiled_library(KIND.flags)
     before = made.stat().st_mtime_ns
     made.chmod(0o777)
-    assert compiled_library().stat().st_mtime_ns > before, "made anew"
+    assert compiled_library(KIND.flags).stat().st_mtime_ns > before, "made anew"
     assert not made.stat().st_mode & 0o022
     made.parent.chmod(0o777)
     made.unlink()
     with pytest.raises(CompilationFailed, match="others may write to it"):
-        compiled_library()
+        compiled_library(KIND.flags)
 
 
 @needs_kernels
 def test_a_damaged_file_is_made_anew(cache: Path) -> None:
-    made = compiled_library()
+    made = compiled_library(KIND.flags)
     whole = made.read_bytes()
     made.write_bytes(b"not a library")
-    assert library._open().unmask_enable() == 0
+    assert library._open(KIND).unmask_enable() == 0
     assert made.read_bytes()[:4] == whole[:4]
 
 
@@ -89,10 +90,10 @@ def test_what_the_compiler_says_is_told(cache: Path, tmp_path: Path, monkeypatch
     fake.chmod(0o755)
     monkeypatch.setenv("CXX", str(fake))
     with pytest.raises(CompilationFailed, match="unknown flag -mamx-tile"):
-        compiled_library()
+        compiled_library(KIND.flags)
     monkeypatch.setenv("CXX", str(tmp_path / "missing"))
     with pytest.raises(CompilationFailed, match="could not be run"):
-        compiled_library()
+        compiled_library(KIND.flags)
     assert list((cache / "kernels").iterdir()) == []
 
 
@@ -107,7 +108,7 @@ def test_the_compiler_that_is_named_comes_first(monkeypatch: pytest.MonkeyPatch,
     assert find_compiler() == [sys.executable, "-m", "ziglang", "c++"]
 
 
-@pytest.mark.skipif(bool(library._what_lacks()), reason=library._what_lacks())
+@pytest.mark.skipif(not library.usable_kinds(), reason="this CPU has no instructions for them")
 @pytest.mark.parametrize("case", ["no compiler", "switched off", "compiled"])
 def test_an_engine_answers_with_and_without(case: str, tmp_path: Path) -> None:
     from helpers.tiny_models import save_tiny_checkpoint

@@ -54,8 +54,14 @@ void read_rows(Team& team, const bf16* x, const float* wide, int count, int size
 
 }  // namespace
 
-// Asks the system for the tiles' registers. 0: they may be used.
-UNMASK_API int unmask_enable() { return static_cast<int>(syscall(SYS_arch_prctl, 0x1023, 18)); }
+// Asks the system for the registers that are wanted beyond the usual ones. 0: they may be used.
+UNMASK_API int unmask_enable() {
+#ifdef __AMX_INT8__
+  return static_cast<int>(syscall(SYS_arch_prctl, 0x1023, 18));
+#else
+  return 0;
+#endif
+}
 
 UNMASK_API Matrix* unmask_matrix(int outputs, int inputs, int paired, const int8_t* values, const float* scales, int threads) {
   try {
@@ -79,7 +85,7 @@ UNMASK_API int unmask_product(const Matrix* matrix, const bf16* x, const float* 
     QuantizedRows& rows = product_rows();
     rows.reserve(count, matrix->inputs);
     team.run(threads, [&](int) {
-      TileScope tiles;
+      ComputeScope scope;
       read_rows(team, x, wide, count, matrix->inputs, rows);
       multiply(team, *matrix, rows, count, [&](int panel, int row, int place, const Sums& sums) {
         for (int half = 0; half < 2; ++half) {
@@ -90,7 +96,7 @@ UNMASK_API int unmask_product(const Matrix* matrix, const bf16* x, const float* 
           if (bias != nullptr) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, bias + out));
           const size_t to = static_cast<size_t>(row) * static_cast<size_t>(matrix->outputs) + static_cast<size_t>(out);
           if (narrow != nullptr)
-            _mm256_mask_storeu_epi16(narrow + to, mask, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(sum)));
+            _mm256_mask_storeu_epi16(narrow + to, mask, unmask::narrow(sum));
           else
             _mm512_mask_storeu_ps(y + to, mask, sum);
         }
@@ -122,7 +128,7 @@ UNMASK_API int unmask_best(const Matrix* matrix, const bf16* x, const float* wid
     for (auto& each : all_most) each.reserve(static_cast<size_t>(count) * kLanes);
     for (auto& each : all_where) each.reserve(static_cast<size_t>(count) * kLanes);
     team.run(threads, [&](int worker) {
-      TileScope tiles;
+      ComputeScope scope;
       // In each lane the best so far of its outputs, which come in any order.
       float* most = all_most[static_cast<size_t>(worker)].get();
       int32_t* where = all_where[static_cast<size_t>(worker)].get();

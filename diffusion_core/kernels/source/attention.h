@@ -1,4 +1,4 @@
-// Attention of a few or many rows over a long cache, in bfloat16 tiles with sums and softmax in float32.
+// Attention of a few or many rows over a long cache, in bfloat16 with sums and softmax in float32.
 //
 // The query heads that share a key head are extra rows. A row's result depends on its own keys alone: a tile computes
 // each of its rows apart, keys lie where they lie in the cache, and what a row does not see adds an exact zero.
@@ -7,9 +7,7 @@
 #include <limits>
 #include <vector>
 
-#include "memory.h"
-#include "team.h"
-#include "vectors.h"
+#include "product.h"
 
 namespace unmask {
 
@@ -115,21 +113,6 @@ inline void pack_keys(const Heads& heads, const bf16* keys, const bf16* values, 
     }
 }
 
-// Scores of 16 queries over keys [0, padded): [16, stride].
-inline void score(const Heads& heads, const bf16* queries, const bf16* keys, int64_t padded, int64_t stride,
-                  float* scores) {
-  const int steps = heads.key_steps();
-  for (int64_t key = 0; key < padded; key += 16) {
-    _tile_zero(0);
-    for (int step = 0; step < steps; ++step, keys += 512) {
-      _tile_loadd(4, queries + step * 512, 64);
-      _tile_loadd(5, keys, 64);
-      _tile_dpbf16ps(0, 4, 5);
-    }
-    _tile_stored(0, scores + key, static_cast<size_t>(stride) * 4);
-  }
-}
-
 // Weights of one query, not yet divided by their sum, which is returned. It sees keys before `length` and those that
 // `visible` [count] says behind.
 inline float weigh(const float* scores, float scale, int64_t length, int64_t count, const uint8_t* visible, int64_t padded,
@@ -155,41 +138,6 @@ inline float weigh(const float* scores, float scale, int64_t length, int64_t cou
     store_bf16(weights + key, weight);
   }
   return _mm512_reduce_add_ps(sum);
-}
-
-// Sums of values by weights, for 16 queries: results [16, Dh] in `mixed` (16 channels a tile, [Dh / 16][16][16]).
-inline void mix(const Heads& heads, const bf16* weights, const bf16* values, int64_t padded, int64_t stride,
-                float* mixed) {
-  const int tiles = heads.value_tiles();
-  for (int first = 0; first < tiles; first += 4) {
-    const int some = std::min(4, tiles - first);
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (int64_t key = 0; key < padded; key += 32) {
-      const bf16* piece = values + (key / 32 * tiles + first) * 512;
-      _tile_loadd(4, weights + key, static_cast<size_t>(stride) * 2);
-      _tile_loadd(5, piece, 64);
-      _tile_dpbf16ps(0, 4, 5);
-      if (some > 1) {
-        _tile_loadd(6, piece + 512, 64);
-        _tile_dpbf16ps(1, 4, 6);
-      }
-      if (some > 2) {
-        _tile_loadd(7, piece + 1024, 64);
-        _tile_dpbf16ps(2, 4, 7);
-      }
-      if (some > 3) {
-        _tile_loadd(5, piece + 1536, 64);
-        _tile_dpbf16ps(3, 4, 5);
-      }
-    }
-    _tile_stored(0, mixed + first * 256, 64);
-    if (some > 1) _tile_stored(1, mixed + (first + 1) * 256, 64);
-    if (some > 2) _tile_stored(2, mixed + (first + 2) * 256, 64);
-    if (some > 3) _tile_stored(3, mixed + (first + 3) * 256, 64);
-  }
 }
 
 }  // namespace unmask

@@ -4,7 +4,6 @@
 #pragma once
 
 #include "attention.h"
-#include "matrix.h"
 
 namespace unmask {
 
@@ -81,7 +80,7 @@ class Forward {
   }
 
   void run(int worker) {
-    TileScope tiles;
+    ComputeScope scope;
     int tap = 0;
     for (int number = r_.first_layer; number < r_.last_layer; ++number) {
       tap = take_tap(number, tap);
@@ -323,15 +322,17 @@ class Forward {
     float* scores = a.scores.get() + worker * 16 * stride;
     bf16* weights = a.weights.get() + worker * 16 * stride;
     float* mixed = m_.tiles.get() + static_cast<size_t>(worker) * 16 * 16 * h.value_tiles();
-    score(h, a.queries.get() + p.queries + (head * p.tiles + tile) * h.key_steps() * 512,
+    const int valid = static_cast<int>(last - first);
+    score(h.key_steps(), a.queries.get() + p.queries + (head * p.tiles + tile) * h.key_steps() * 512, valid,
           a.keys.get() + p.keys + head * (p.padded / 16) * h.key_steps() * 512, padded, stride, scores);
     float sums[16];
     const float scale = 1.0f / std::sqrt(static_cast<float>(h.size));
-    for (int64_t i = 0; i < last - first; ++i)
+    for (int64_t i = 0; i < valid; ++i)
       sums[i] = weigh(scores + i * stride, scale, s.length, s.count, s.visible + (first + i) / h.group() * s.count, padded,
                       weights + i * stride);
-    mix(h, weights, a.values.get() + p.values + head * (p.padded / 32) * h.value_tiles() * 512, padded, stride, mixed);
-    for (int64_t i = 0; i < last - first; ++i) {
+    mix(h.value_tiles(), weights, valid, a.values.get() + p.values + head * (p.padded / 32) * h.value_tiles() * 512, padded,
+        stride, mixed);
+    for (int64_t i = 0; i < valid; ++i) {
       const int row = s.rows[(first + i) / h.group()];
       const __m512 factor = _mm512_set1_ps(1.0f / sums[i]);
       float* to = m_.mixed.get() + at(row, attended_) + (head * h.group() + (first + i) % h.group()) * h.size;

@@ -1,4 +1,4 @@
-// Sixteen floats at a time, and the tiles of AMX.
+// Sixteen floats at a time.
 #pragma once
 
 #include <immintrin.h>
@@ -11,26 +11,6 @@ using bf16 = uint16_t;
 
 constexpr int kLanes = 16;
 
-// All eight tiles have 16 rows of 64 bytes. Other kernels of this thread configure theirs as they like.
-class TileScope {
- public:
-  TileScope() {
-    alignas(64) struct {
-      uint8_t palette = 1, start = 0, reserved[14] = {};
-      uint16_t bytes[16] = {};
-      uint8_t rows[16] = {};
-    } layout;
-    for (int i = 0; i < 8; ++i) {
-      layout.bytes[i] = 64;
-      layout.rows[i] = 16;
-    }
-    _tile_loadconfig(&layout);
-  }
-  ~TileScope() { _tile_release(); }
-  TileScope(const TileScope&) = delete;
-  TileScope& operator=(const TileScope&) = delete;
-};
-
 // The first `count` lanes (all, when there are more).
 inline __mmask16 first_lanes(int64_t count) {
   return count >= kLanes ? __mmask16(0xffff) : count <= 0 ? __mmask16(0) : __mmask16((1u << count) - 1);
@@ -40,8 +20,31 @@ inline __m512 widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_m
 
 inline __m512 load_bf16(const bf16* x) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x))); }
 
-inline void store_bf16(bf16* to, __m512 x) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+// Rounded to the nearest, ties to even.
+inline __m256i narrow(__m512 x) {
+#ifdef __AVX512BF16__
+  return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x));
+#else
+  const __m512i bits = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));  // what is not a number stays that
+  const __mmask16 is_nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, is_nan, quiet), 16));
+#endif
+}
+
+inline void store_bf16(bf16* to, __m512 x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow(x)); }
+
+// sums + products of 16 pairs with one pair, both bfloat16.
+inline __m512 add_pairs(__m512 sums, __m512i pairs, __m512i pair) {
+#ifdef __AVX512BF16__
+  return _mm512_dpbf16_ps(sums, reinterpret_cast<__m512bh>(pairs), reinterpret_cast<__m512bh>(pair));
+#else
+  const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000));
+  const auto first = [](__m512i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(x, 16)); };
+  const auto second = [high](__m512i x) { return _mm512_castsi512_ps(_mm512_and_si512(x, high)); };
+  return _mm512_fmadd_ps(second(pairs), second(pair), _mm512_fmadd_ps(first(pairs), first(pair), sums));
+#endif
 }
 
 // e^x within 2e-7 of it, for x up to 80; far below zero it is zero.

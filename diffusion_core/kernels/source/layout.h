@@ -1,0 +1,31 @@
+// How numbers lie in memory, for whatever multiplies them.
+#pragma once
+
+#include <cstdint>
+
+#include "vectors.h"
+
+namespace unmask {
+
+constexpr int kTile = 1024;          // bytes
+constexpr int kTileInputs = 64;      // of int8
+constexpr int kPanel = 2 * kLanes;   // outputs that are computed together
+constexpr int kBlock = kLanes;       // rows that are computed together
+constexpr int kAhead = 3 * kTile;    // bytes of weights that are asked for before they are wanted
+constexpr float kFiner = 1.0f / 128.0f;
+
+// Sums of 16 rows by 32 outputs, coarse and fine, as integers.
+struct alignas(64) Sums {
+  int32_t of[4][kLanes * kLanes];  // coarse of outputs 0-15, of 16-31, fine of 0-15, of 16-31
+
+  // 16 outputs (half 0 or 1) of one row, scaled.
+  __m512 scaled(int row, int half, __m512 output_scales, float row_scale) const {
+    const __m512 coarse = _mm512_cvtepi32_ps(_mm512_load_si512(of[half] + row * kLanes));
+    const __m512 fine = _mm512_cvtepi32_ps(_mm512_load_si512(of[2 + half] + row * kLanes));
+    const __m512 y = _mm512_fmadd_ps(_mm512_mul_ps(fine, output_scales), _mm512_set1_ps(kFiner),
+                                     _mm512_mul_ps(coarse, output_scales));
+    return _mm512_mul_ps(y, _mm512_set1_ps(row_scale));
+  }
+};
+
+}  // namespace unmask

@@ -1,0 +1,118 @@
+// Rows in 8 bits, and their product with a weight.
+//
+// A row of activations is the sum of two int8 rows, the second 128 times finer, with one scale for both. Products are
+// summed as integers: a row's result does not depend on what else is multiplied. Numbers and their order of rounding are
+// those of diffusion_core/model/quantized.py.
+#pragma once
+
+#include <bit>
+#include <cmath>
+
+#include "matrix.h"
+#ifdef __AMX_INT8__
+#include "with_tiles.h"
+#else
+#include "with_vectors.h"
+#endif
+
+namespace unmask {
+
+constexpr float kPerStep = static_cast<float>(1.0 / 127.0), kTiny = 1e-30f;
+constexpr size_t kRowBytes = size_t{5} << 18;  // of rows at a time
+
+// Rows made of integers: per block of 16 rows [inputs / 64][2][16][64], coarse and fine, and a scale for each row.
+struct QuantizedRows {
+  Scratch<int8_t> tiles;
+  Scratch<float> scales;
+  Scratch<int32_t> totals;  // [rows][2]: 128 times the sum of each half, where products want it
+  int depth = 0;
+
+  void reserve(int rows, int inputs) {
+    depth = (inputs + kTileInputs - 1) / kTileInputs;
+    const size_t blocks = static_cast<size_t>((rows + kBlock - 1) / kBlock);
+    tiles.reserve(blocks * block_bytes());
+    scales.reserve(blocks * kBlock);
+    if constexpr (kNeedsTotals) totals.reserve(2 * blocks * kBlock);
+  }
+  size_t block_bytes() const { return static_cast<size_t>(depth) * 2 * kTile; }
+  const int32_t* block_totals(int number) const {
+    return kNeedsTotals ? totals.get() + static_cast<size_t>(number) * 2 * kBlock : nullptr;
+  }
+  const int8_t* block(int number) const { return tiles.get() + block_bytes() * static_cast<size_t>(number); }
+
+  // Sets row `number` to `x`, which may be read up to a multiple of 64 (load(i): 16 lanes of it, zeros behind its end).
+  template <class Load>
+  void set(int number, Load&& load) {
+    // As integers, magnitudes have the same order, and what is not a number is the largest of all: the row becomes that.
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    __m512i most = _mm512_setzero_si512();
+    for (int i = 0; i < depth * kTileInputs; i += kLanes)
+      most = _mm512_max_epi32(most, _mm512_and_si512(_mm512_castps_si512(load(i)), magnitude));
+    const float scale = std::bit_cast<float>(_mm512_reduce_max_epi32(most)) * kPerStep + kTiny;
+    scales.get()[number] = scale;
+    const __m512 divisor = _mm512_set1_ps(scale), inverse = _mm512_set1_ps(1.0f / scale), finer = _mm512_set1_ps(128.0f);
+    int8_t* to = tiles.get() + block_bytes() * static_cast<size_t>(number / kBlock) + (number % kBlock) * 64;
+    __m512i total[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    for (int i = 0; i < depth * kTileInputs; i += kLanes) {
+      // The quotient, correctly rounded (Markstein 1990), in a third of the time that dividing takes.
+      const __m512 x = load(i), near = _mm512_mul_ps(x, inverse);
+      const __m512 scaled = _mm512_fmadd_ps(_mm512_fnmadd_ps(near, divisor, x), inverse, near);
+      const __m512i coarse = _mm512_cvtps_epi32(scaled);
+      const __m512i fine = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_sub_ps(scaled, _mm512_cvtepi32_ps(coarse)), finer));
+      int8_t* place = to + static_cast<size_t>(i / kTileInputs) * 2 * kTile + i % kTileInputs;
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(place), _mm512_cvtepi32_epi8(coarse));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(place + kTile), _mm512_cvtepi32_epi8(fine));
+      if constexpr (kNeedsTotals) {
+        total[0] = _mm512_add_epi32(total[0], coarse);
+        total[1] = _mm512_add_epi32(total[1], fine);
+      }
+    }
+    if constexpr (kNeedsTotals)
+      for (int half = 0; half < 2; ++half) totals.get()[2 * number + half] = 128 * _mm512_reduce_add_epi32(total[half]);
+  }
+};
+
+// All products of `count` rows with a weight: take(panel, row, row of sums, sums) gets each row of each panel once. A
+// phase of a run: every thread calls it, and comes to a barrier behind it. Threads are in a
+// ComputeScope.
+//
+// What is taken belongs to the block before: a core computes with its vectors while its tiles multiply, and memory does
+// not wait for either.
+template <class Take>
+void multiply(Team& team, const Matrix& weight, const QuantizedRows& rows, int count, Take&& take) {
+  constexpr size_t kPieceBytes = size_t{160} << 10;  // weights that a thread takes at a time
+  const int blocks = (count + kBlock - 1) / kBlock;
+  // Rows at a time: they stay in a core's cache beside a panel.
+  const int at_a_time = std::max(1, static_cast<int>(kRowBytes / rows.block_bytes()));
+  const int most = std::max(1, weight.panels / (4 * team.size()));
+  const int step = std::clamp(static_cast<int>(kPieceBytes / weight.panel_bytes()), 1, most);
+  const int pieces = (weight.panels + step - 1) / step;
+  const int rounds = (blocks + at_a_time - 1) / at_a_time;
+  Sums sums[2];
+  int turn = 0, done_panel = 0, done_row = 0, left = 0;
+  const auto take_row = [&](int k) {
+    if (k < left) take(done_panel, done_row + k, k, sums[turn ^ 1]);
+  };
+  for (int piece; (piece = team.next()) < pieces * rounds;) {
+    const int first = piece / pieces * at_a_time, last = std::min(blocks, first + at_a_time);
+    const int from = piece % pieces * step, to = std::min(weight.panels, from + step);
+    for (int panel = from; panel < to; ++panel)
+      for (int block = first; block < last; ++block) {
+        const int8_t *own = rows.block(block), *weights = weight.panel(panel);
+        const int32_t* totals = rows.block_totals(block);
+        const int valid = std::min(kBlock, count - block * kBlock);
+        if (block == first)
+          multiply_block<true>(own, totals, valid, weights, weight.depth, sums[turn], take_row);
+        else
+          multiply_block<false>(own, totals, valid, weights, weight.depth, sums[turn], take_row);
+        for (int k = weight.depth; k < left; ++k) take_row(k);
+        done_panel = panel;
+        done_row = block * kBlock;
+        left = valid;
+        turn ^= 1;
+      }
+  }
+  for (int k = 0; k < left; ++k) take_row(k);
+}
+
+}  // namespace unmask

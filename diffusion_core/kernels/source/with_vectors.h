@@ -1,0 +1,117 @@
+// The same products without tiles, by AVX-512 with VNNI: 16 outputs, keys or channels at a time.
+#pragma once
+
+#include <algorithm>
+
+#include "layout.h"
+
+namespace unmask {
+
+// VNNI multiplies unsigned by signed numbers: weights are taken as 128 more than they are, and 128 times the sum of a
+// row is taken off its result.
+constexpr bool kNeedsTotals = true;
+
+struct ComputeScope {
+  ComputeScope() {}
+};
+
+template <int kRows, bool kPrefetch>
+inline void multiply_rows(const int8_t* rows, const int32_t* totals, const int8_t* panel, int depth, int first, Sums& sums) {
+  __m512i at[kRows][4];
+  for (int r = 0; r < kRows; ++r)
+    for (int i = 0; i < 4; ++i) at[r][i] = _mm512_setzero_si512();
+  const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
+  const auto one = [](const int8_t* x) {
+    int32_t word;
+    std::memcpy(&word, x, 4);
+    return _mm512_set1_epi32(word);
+  };
+  rows += first * 64;
+  for (int k = 0; k < depth; ++k, rows += 2 * kTile, panel += 2 * kTile)
+    for (int i = 0; i < 16; ++i) {
+      if constexpr (kPrefetch) {
+        _mm_prefetch(reinterpret_cast<const char*>(panel) + kAhead + 64 * i, _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(panel) + kAhead + kTile + 64 * i, _MM_HINT_T0);
+      }
+      const __m512i left = _mm512_xor_si512(_mm512_load_si512(panel + 64 * i), flip);
+      const __m512i right = _mm512_xor_si512(_mm512_load_si512(panel + kTile + 64 * i), flip);
+      for (int r = 0; r < kRows; ++r) {
+        const __m512i coarse = one(rows + 64 * r + 4 * i), fine = one(rows + kTile + 64 * r + 4 * i);
+        at[r][0] = _mm512_dpbusd_epi32(at[r][0], left, coarse);
+        at[r][1] = _mm512_dpbusd_epi32(at[r][1], right, coarse);
+        at[r][2] = _mm512_dpbusd_epi32(at[r][2], left, fine);
+        at[r][3] = _mm512_dpbusd_epi32(at[r][3], right, fine);
+      }
+    }
+  for (int r = 0; r < kRows; ++r)
+    for (int i = 0; i < 4; ++i)
+      _mm512_store_si512(sums.of[i] + (first + r) * kLanes,
+                         _mm512_sub_epi32(at[r][i], _mm512_set1_epi32(totals[2 * (first + r) + i / 2])));
+}
+
+// Sums of the first `valid` of a block of 16 rows with a panel, then between(k) for each step. `totals` [16][2]: 128
+// times the sum of each row's halves.
+template <bool kPrefetch, class Between>
+inline void multiply_block(const int8_t* rows, const int32_t* totals, int valid, const int8_t* panel, int depth, Sums& sums,
+                           Between&& between) {
+  int first = 0;
+  const auto some = [&]<int kRows>() {
+    if (kPrefetch && first == 0)
+      multiply_rows<kRows, true>(rows, totals, panel, depth, first, sums);
+    else
+      multiply_rows<kRows, false>(rows, totals, panel, depth, first, sums);
+    first += kRows;
+  };
+  // Six rows fill the registers; seven to twelve go as two times as many.
+  while (valid - first >= 6 && valid - first != 7 && valid - first != 8) some.template operator()<6>();
+  while (valid - first >= 4) some.template operator()<4>();
+  switch (valid - first) {
+    case 3: some.template operator()<3>(); break;
+    case 2: some.template operator()<2>(); break;
+    case 1: some.template operator()<1>(); break;
+    default: break;
+  }
+  for (int k = 0; k < depth; ++k) between(k);
+}
+
+inline __m512i one_pair(const bf16* x) {
+  int32_t word;
+  std::memcpy(&word, x, 4);
+  return _mm512_set1_epi32(word);
+}
+
+// Scores of the first `valid` of 16 queries over keys [0, padded): [16, stride]. `steps`: of 32 channels.
+inline void score(int steps, const bf16* queries, int valid, const bf16* keys, int64_t padded, int64_t stride, float* scores) {
+  for (int first = 0; first < valid; first += 4) {
+    const bf16* place = keys;
+    for (int64_t key = 0; key < padded; key += 16) {
+      __m512 sums[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+      for (int step = 0; step < steps; ++step, place += 512)
+        for (int i = 0; i < 16; ++i) {
+          const __m512i pairs = _mm512_load_si512(place + 32 * i);
+          for (int q = 0; q < 4; ++q)
+            sums[q] = add_pairs(sums[q], pairs, one_pair(queries + step * 512 + (first + q) * 32 + 2 * i));
+        }
+      for (int q = 0; q < 4; ++q) _mm512_storeu_ps(scores + (first + q) * stride + key, sums[q]);
+    }
+  }
+}
+
+// Sums of values by weights, for the first `valid` of 16 queries: [tiles][16 queries][16 channels].
+inline void mix(int tiles, const bf16* weights, int valid, const bf16* values, int64_t padded, int64_t stride, float* mixed) {
+  for (int tile = 0; tile < tiles; ++tile)
+    for (int first = 0; first < valid; first += 4) {
+      __m512 sums[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+      for (int64_t key = 0; key < padded; key += 32) {
+        const bf16* place = values + (key / 32 * tiles + tile) * 512;
+        for (int i = 0; i < 16; ++i) {
+          const __m512i pairs = _mm512_load_si512(place + 32 * i);
+          for (int q = 0; q < 4; ++q)
+            sums[q] = add_pairs(sums[q], pairs, one_pair(weights + (first + q) * stride + key + 2 * i));
+        }
+      }
+      for (int q = 0; q < 4; ++q) _mm512_store_ps(mixed + (tile * 16 + first + q) * 16, sums[q]);
+    }
+}
+
+}  // namespace unmask
