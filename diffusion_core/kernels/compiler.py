@@ -23,6 +23,9 @@ from diffusion_core.config import cache_folder
 
 logger = logging.getLogger(__name__)
 
+FOLDER = (
+    "UNMASK_KERNELS_FOLDER"  # environment: where compiled kernels were laid ready (`python -m diffusion_core.kernels`)
+)
 _SOURCES = Path(__file__).parent / "source"
 _MAIN = "api.cpp"
 _FLAGS = (
@@ -45,26 +48,41 @@ def compiled_library(extensions: Sequence[str] = (), *, again: bool = False) -> 
     Raises:
         CompilationFailed: that was not possible.
     """
-    flags = (*_FLAGS, *extensions)
-    path = _library_path(flags)
+    name = _library_name((*_FLAGS, *extensions))
+    if prepared := os.environ.get(FOLDER):
+        path = Path(prepared) / name
+        if path.exists() and not again and _is_own(path):
+            return path
+    path = cache_folder() / "kernels" / name
     if path.exists() and not again and _is_own(path):
         return path
+    return compile_into(path.parent, extensions)
+
+
+def compile_into(folder: Path, extensions: Sequence[str]) -> Path:
+    """Compile into ``folder`` and return the library's path.
+
+    Raises:
+        CompilationFailed: that was not possible.
+    """
+    flags = (*_FLAGS, *extensions)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise CompilationFailed(f"{path.parent} cannot be made: {error.strerror}") from None
-    if not _is_own(path.parent):
-        raise CompilationFailed(f"{path.parent} belongs to somebody else, or others may write to it")
+        raise CompilationFailed(f"{folder} cannot be made: {error.strerror}") from None
+    if not _is_own(folder):
+        raise CompilationFailed(f"{folder} belongs to somebody else, or others may write to it")
+    path = folder / _library_name(flags)
     _compile(path, flags)
     return path
 
 
-def _library_path(flags: Sequence[str] = _FLAGS) -> Path:
+def _library_name(flags: Sequence[str] = _FLAGS) -> str:
     digest = hashlib.sha256(" ".join(flags).encode())
     for source in sorted(_SOURCES.iterdir()):
         if source.suffix in (".h", ".cpp"):
             digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    return cache_folder() / "kernels" / f"{digest.hexdigest()[:20]}.so"
+    return f"{digest.hexdigest()[:20]}.so"
 
 
 def _is_own(path: Path) -> bool:
@@ -93,15 +111,21 @@ def _compile(path: Path, flags: Sequence[str]) -> None:
     if not command:
         raise CompilationFailed("no C++ compiler was found: install g++ or clang, or the package ziglang")
     logger.info("compiling kernels for this CPU, once, with %s", command[0])
-    with tempfile.TemporaryDirectory(prefix="making-", dir=path.parent) as folder:
-        made = Path(folder) / path.name
-        whole = [*command, *flags, str(_SOURCES / _MAIN), "-o", str(made)]
-        try:
-            result = subprocess.run(whole, capture_output=True, timeout=_TIMEOUT_S, check=False, text=True)  # noqa: S603
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise CompilationFailed(f"{command[0]} could not be run: {error}") from None
-        if result.returncode != 0 or not made.exists():
-            reasons = [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines()
-            raise CompilationFailed(f"{command[0]} failed: {reasons[0] if reasons else 'it said nothing'}")
-        made.chmod(0o700)
-        made.replace(path)
+    try:
+        with tempfile.TemporaryDirectory(prefix="making-", dir=path.parent) as folder:
+            made = Path(folder) / path.name
+            _run([*command, *flags, str(_SOURCES / _MAIN), "-o", str(made)])
+            made.chmod(0o755)
+            made.replace(path)
+    except OSError as error:
+        raise CompilationFailed(f"{path.parent} cannot be written to: {error.strerror}") from None
+
+
+def _run(command: list[str]) -> None:
+    try:
+        result = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False, text=True)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CompilationFailed(f"{command[0]} could not be run: {error}") from None
+    if result.returncode != 0:
+        reasons = [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines()
+        raise CompilationFailed(f"{command[0]} failed: {reasons[0] if reasons else 'it said nothing'}")

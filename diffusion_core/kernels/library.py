@@ -5,42 +5,15 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import platform
-import sys
 import threading
 from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_int64, c_void_p
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from diffusion_core.kernels.compiler import CompilationFailed, compiled_library
+from diffusion_core.kernels.kinds import SWITCH, Kind, usable_kinds, why_not_here
 
 logger = logging.getLogger(__name__)
 
-SWITCH = "UNMASK_KERNELS"  # environment: auto, off, or the name of one kind
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """Kernels for some CPUs: what these have (names of /proc/cpuinfo), and the compiler's flags for it."""
-
-    name: str
-    needs: tuple[str, ...]
-    flags: tuple[str, ...] = ()
-
-
-_COMMON = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "fma")
-_BF16 = ("-mavx512bf16",)
-# The best first.
-KINDS = (
-    Kind(
-        "amx",
-        (*_COMMON, "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"),
-        (*_BF16, "-mamx-tile", "-mamx-int8", "-mamx-bf16"),
-    ),
-    Kind("avx512_bf16", (*_COMMON, "avx512_bf16"), _BF16),
-    Kind("avx512", _COMMON),
-)
 _loading = threading.Lock()
 
 
@@ -113,30 +86,6 @@ def advice() -> str:
         return ""
     reason = why_no_kernels()
     return f"this CPU would answer two to three times as fast with compiled kernels: {reason}" if reason else ""
-
-
-def usable_kinds() -> tuple[Kind, ...]:
-    """The kinds that this CPU has the instructions for and the environment allows."""
-    wanted = os.environ.get(SWITCH, "auto").lower()
-    if wanted == "off" or why_not_here():
-        return ()
-    flags = _cpu_flags()
-    return tuple(kind for kind in KINDS if wanted in ("auto", kind.name) and flags.issuperset(kind.needs))
-
-
-def why_not_here() -> str:
-    """Why no kernels exist for this system; empty when they do."""
-    is_known = sys.platform == "linux" and platform.machine() == "x86_64"
-    return "" if is_known else "they are for Linux on x86-64"
-
-
-@cache
-def _cpu_flags() -> frozenset[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return frozenset()
-    return frozenset(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
 
 
 def _load_once() -> tuple[ctypes.CDLL | None, str]:

@@ -13,7 +13,8 @@ import torch
 
 from diffusion_core.checkpoints.load import load_checkpoint
 from diffusion_core.config import DEFAULT_MODEL
-from diffusion_core.kernels.library import SWITCH, why_no_kernels
+from diffusion_core.kernels.kinds import SWITCH
+from diffusion_core.kernels.library import why_no_kernels
 from diffusion_core.model.masks import causal
 from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.quantized import why_not_quantized
@@ -29,7 +30,8 @@ ONE_FORWARD = """
 import time; start = time.perf_counter()
 import psutil, torch
 from diffusion_core.checkpoints.load import load_checkpoint
-from diffusion_core.kernels.library import SWITCH, why_no_kernels
+from diffusion_core.kernels.kinds import SWITCH
+from diffusion_core.kernels.library import why_no_kernels
 from diffusion_core.model.masks import causal
 from diffusion_core.model.quantization import Quantization
 form = dict(dtype=torch.bfloat16, device=torch.device("cpu"), serve=True, quantize=Quantization.INT8)

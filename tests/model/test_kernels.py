@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from diffusion_core.kernels import compiler, library
+from diffusion_core.kernels import compiler, kinds, library
 from diffusion_core.kernels.compiler import CompilationFailed, compiled_library, find_compiler
 
 ROOT = Path(__file__).resolve().parents[2]
-KIND = (*library.usable_kinds(), library.KINDS[-1])[0]
+KIND = (*kinds.usable_kinds(), kinds.KINDS[-1])[0]
 needs_kernels = pytest.mark.skipif(bool(library.why_no_kernels()), reason=library.why_no_kernels())
 
 # What an engine does with a model that would have 8 bits: its answer, and why it has no kernels.
@@ -74,14 +74,55 @@ def test_a_damaged_file_is_made_anew(cache: Path) -> None:
     assert made.read_bytes()[:4] == whole[:4]
 
 
+@needs_kernels
+def test_a_machine_without_a_compiler_takes_what_was_laid_ready(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "ready"
+    done = subprocess.run(
+        [sys.executable, "-m", "diffusion_core.kernels", str(folder)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list(folder.iterdir())) == len(kinds.KINDS)
+    monkeypatch.setenv("CXX", "/nothing/there")
+    monkeypatch.setenv(compiler.FOLDER, str(folder))
+    assert compiled_library(KIND.flags).parent == folder
+    assert library._open(KIND).unmask_enable() == 0
+    folder.chmod(0o777)
+    compiled_library(KIND.flags).chmod(0o777)
+    with pytest.raises(CompilationFailed, match="could not be run"):
+        compiled_library(KIND.flags)
+
+
+def test_which_kinds_a_cpu_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(kinds.SWITCH, raising=False)
+    monkeypatch.setattr(kinds, "why_not_here", lambda: "")
+    every = frozenset(need for kind in kinds.KINDS for need in kind.needs)
+    for lacking, names in (
+        ("", ["amx", "avx512_bf16", "avx512"]),
+        ("amx_int8", ["avx512_bf16", "avx512"]),
+        ("avx512_bf16", ["avx512"]),
+        ("avx512_vnni", []),
+    ):
+        monkeypatch.setattr(kinds, "_cpu_flags", lambda lacking=lacking: every - {lacking})
+        assert [kind.name for kind in kinds.usable_kinds()] == names
+    monkeypatch.setattr(kinds, "_cpu_flags", lambda: every)
+    for wanted, names in (("off", []), ("avx512", ["avx512"]), ("AMX", ["amx"]), ("nonsense", [])):
+        monkeypatch.setenv(kinds.SWITCH, wanted)
+        assert [kind.name for kind in kinds.usable_kinds()] == names
+    monkeypatch.setattr(kinds, "why_not_here", lambda: "another system")
+    monkeypatch.delenv(kinds.SWITCH)
+    assert kinds.usable_kinds() == ()
+
+
 def test_other_sources_have_another_file(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = compiler._library_path()
+    first = compiler._library_name()
     for source in compiler._SOURCES.iterdir():
         (tmp_path / source.name).write_bytes(source.read_bytes())
     monkeypatch.setattr(compiler, "_SOURCES", tmp_path)
-    assert compiler._library_path() == first
+    assert compiler._library_name() == first
     (tmp_path / "team.h").write_text("// other")
-    assert compiler._library_path() != first
+    assert compiler._library_name() != first
 
 
 def test_what_the_compiler_says_is_told(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +149,7 @@ def test_the_compiler_that_is_named_comes_first(monkeypatch: pytest.MonkeyPatch,
     assert find_compiler() == [sys.executable, "-m", "ziglang", "c++"]
 
 
-@pytest.mark.skipif(not library.usable_kinds(), reason="this CPU has no instructions for them")
+@pytest.mark.skipif(not kinds.usable_kinds(), reason="this CPU has no instructions for them")
 @pytest.mark.parametrize("case", ["no compiler", "switched off", "compiled"])
 def test_an_engine_answers_with_and_without(case: str, tmp_path: Path) -> None:
     from helpers.tiny_models import save_tiny_checkpoint
@@ -121,7 +162,7 @@ def test_an_engine_answers_with_and_without(case: str, tmp_path: Path) -> None:
     if case == "no compiler":
         environment |= {"CXX": str(tmp_path / "none")}
     if case == "switched off":
-        environment |= {library.SWITCH: "off"}
+        environment |= {kinds.SWITCH: "off"}
     done = subprocess.run(
         [sys.executable, "-c", ASK, str(base)], env=environment, capture_output=True, text=True, timeout=120
     )
