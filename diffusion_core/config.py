@@ -69,8 +69,8 @@ class EngineConfig:
     ``tuning`` ``auto`` merges the edit tuning that comes with a named model into it, ``none`` none; else it is the
     folder of one for the model that answers edits.
     ``dtype`` ``auto`` is bfloat16 where the device has instructions for it, else float32; on an x86 CPU that has VNNI
-    it is int8 for all but tiny models, and with AMX for those that are stored in more than a gigabyte. ``int8`` (CPUs
-    with VNNI, and GPUs) halves the weights once more and is near the others, not equal; ``int4`` halves them again, for
+    it is int8 for all but tiny models; where there is AMX and no compiler for our kernels (kernels/), for those that
+    are stored in more than a gigabyte. ``int8`` (CPUs with VNNI, and GPUs) halves the weights once more and is near the others, not equal; ``int4`` halves them again, for
     models that do not fit otherwise. Activations beside both are in bfloat16 or float32.
     ``capture`` is how decoding rounds run: ``off`` evaluates each as it comes; ``exact`` gives all of them one static
     shape, so that `verified` is `autoregressive` bit for bit on a GPU too; ``fast`` gives them the smallest of several.

@@ -2,8 +2,13 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
+#include <utility>
 
 #include "layout.h"
+
+// Sums stay in registers only where loops over them are gone.
+#define UNMASK_UNROLL _Pragma("GCC unroll 8")
 
 namespace unmask {
 
@@ -15,17 +20,34 @@ struct ComputeScope {
   ComputeScope() {}
 };
 
+// sums += products of four inputs of 16 outputs with the four at `row`. As an intrinsic, compilers load `row` into a
+// register first, and have none left for all sums.
+inline void add_products(__m512i& sums, __m512i weights, const int8_t* row) {
+  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sums) : "v"(weights), "m"(*reinterpret_cast<const int32_t*>(row)));
+}
+
+// One step for all sums, [row][coarse, fine][left, right]. Loops over them would keep them in memory.
+template <int... kSum>
+[[gnu::always_inline]] inline void add_all(__m512i* sums, __m512i left, __m512i right, const int8_t* rows,
+                                           std::integer_sequence<int, kSum...>) {
+  (add_products(sums[kSum], kSum % 2 ? right : left, rows + kSum / 4 * 64 + kSum / 2 % 2 * kTile), ...);
+}
+
+template <int... kSum>
+[[gnu::always_inline]] inline void store_all(__m512i* sums, const int32_t* totals, int first, Sums& to,
+                                             std::integer_sequence<int, kSum...>) {
+  (_mm512_store_si512(to.of[kSum % 4] + (first + kSum / 4) * kLanes,
+                      _mm512_sub_epi32(sums[kSum], _mm512_set1_epi32(totals[2 * first + kSum / 2]))),
+   ...);
+}
+
+// Sums of kRows rows; six fill the registers.
 template <int kRows, bool kPrefetch>
-inline void multiply_rows(const int8_t* rows, const int32_t* totals, const int8_t* panel, int depth, int first, Sums& sums) {
-  __m512i at[kRows][4];
-  for (int r = 0; r < kRows; ++r)
-    for (int i = 0; i < 4; ++i) at[r][i] = _mm512_setzero_si512();
+[[gnu::noinline]] void multiply_rows(const int8_t* rows, const int32_t* totals, const int8_t* panel, int depth, int first,
+                                     Sums& to) {
+  constexpr auto kAll = std::make_integer_sequence<int, 4 * kRows>();
   const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
-  const auto one = [](const int8_t* x) {
-    int32_t word;
-    std::memcpy(&word, x, 4);
-    return _mm512_set1_epi32(word);
-  };
+  __m512i sums[4 * kRows] = {};
   rows += first * 64;
   for (int k = 0; k < depth; ++k, rows += 2 * kTile, panel += 2 * kTile)
     for (int i = 0; i < 16; ++i) {
@@ -35,18 +57,9 @@ inline void multiply_rows(const int8_t* rows, const int32_t* totals, const int8_
       }
       const __m512i left = _mm512_xor_si512(_mm512_load_si512(panel + 64 * i), flip);
       const __m512i right = _mm512_xor_si512(_mm512_load_si512(panel + kTile + 64 * i), flip);
-      for (int r = 0; r < kRows; ++r) {
-        const __m512i coarse = one(rows + 64 * r + 4 * i), fine = one(rows + kTile + 64 * r + 4 * i);
-        at[r][0] = _mm512_dpbusd_epi32(at[r][0], left, coarse);
-        at[r][1] = _mm512_dpbusd_epi32(at[r][1], right, coarse);
-        at[r][2] = _mm512_dpbusd_epi32(at[r][2], left, fine);
-        at[r][3] = _mm512_dpbusd_epi32(at[r][3], right, fine);
-      }
+      add_all(sums, left, right, rows + 4 * i, kAll);
     }
-  for (int r = 0; r < kRows; ++r)
-    for (int i = 0; i < 4; ++i)
-      _mm512_store_si512(sums.of[i] + (first + r) * kLanes,
-                         _mm512_sub_epi32(at[r][i], _mm512_set1_epi32(totals[2 * (first + r) + i / 2])));
+  store_all(sums, totals, first, to, kAll);
 }
 
 // Sums of the first `valid` of a block of 16 rows with a panel, then between(k) for each step. `totals` [16][2]: 128
@@ -62,7 +75,7 @@ inline void multiply_block(const int8_t* rows, const int32_t* totals, int valid,
       multiply_rows<kRows, false>(rows, totals, panel, depth, first, sums);
     first += kRows;
   };
-  // Six rows fill the registers; seven to twelve go as two times as many.
+  // Seven and eight go as two times four.
   while (valid - first >= 6 && valid - first != 7 && valid - first != 8) some.template operator()<6>();
   while (valid - first >= 4) some.template operator()<4>();
   switch (valid - first) {
@@ -89,9 +102,11 @@ inline void score(int steps, const bf16* queries, int valid, const bf16* keys, i
       for (int step = 0; step < steps; ++step, place += 512)
         for (int i = 0; i < 16; ++i) {
           const __m512i pairs = _mm512_load_si512(place + 32 * i);
+          UNMASK_UNROLL
           for (int q = 0; q < 4; ++q)
             sums[q] = add_pairs(sums[q], pairs, one_pair(queries + step * 512 + (first + q) * 32 + 2 * i));
         }
+      UNMASK_UNROLL
       for (int q = 0; q < 4; ++q) _mm512_storeu_ps(scores + (first + q) * stride + key, sums[q]);
     }
   }
@@ -106,10 +121,12 @@ inline void mix(int tiles, const bf16* weights, int valid, const bf16* values, i
         const bf16* place = values + (key / 32 * tiles + tile) * 512;
         for (int i = 0; i < 16; ++i) {
           const __m512i pairs = _mm512_load_si512(place + 32 * i);
+          UNMASK_UNROLL
           for (int q = 0; q < 4; ++q)
             sums[q] = add_pairs(sums[q], pairs, one_pair(weights + (first + q) * stride + key + 2 * i));
         }
       }
+      UNMASK_UNROLL
       for (int q = 0; q < 4; ++q) _mm512_store_ps(mixed + (tile * 16 + first + q) * 16, sums[q]);
     }
 }
