@@ -63,10 +63,13 @@ UNMASK_API int unmask_enable() {
 #endif
 }
 
-UNMASK_API Matrix* unmask_matrix(int outputs, int inputs, int paired, const int8_t* values, const float* scales, int threads) {
+UNMASK_API Matrix* unmask_matrix(int outputs, int inputs, int paired, const int8_t* values, const float* scales,
+                                 int threads) {
   try {
     auto* matrix = new Matrix(outputs, inputs, paired != 0);
-    pack(*matrix, threads, [&](int output) { return values + static_cast<size_t>(output) * static_cast<size_t>(inputs); }, scales);
+    pack(
+        *matrix, threads,
+        [&](int output) { return values + static_cast<size_t>(output) * static_cast<size_t>(inputs); }, scales);
     return matrix;
   } catch (const std::bad_alloc&) {
     return nullptr;
@@ -77,8 +80,8 @@ UNMASK_API void unmask_free_matrix(Matrix* matrix) { delete matrix; }
 
 // y [count, outputs] = rows [count, inputs] times the weight, plus `bias` where there is one. The rows are `x`, or
 // `wide` where that is given; the result goes to `y`, or to `narrow` where that is given.
-UNMASK_API int unmask_product(const Matrix* matrix, const bf16* x, const float* wide, int count, const float* bias, float* y,
-                              bf16* narrow, int threads) {
+UNMASK_API int unmask_product(const Matrix* matrix, const bf16* x, const float* wide, int count, const float* bias,
+                              float* y, bf16* narrow, int threads) {
   return guarded([&] {
     std::lock_guard<std::mutex> lock(forward_mutex);
     Team& team = Team::instance();
@@ -107,8 +110,8 @@ UNMASK_API int unmask_product(const Matrix* matrix, const bf16* x, const float* 
 }
 
 // The output with the highest score of each of `count` rows, the first of equals, and that score. Rows as above.
-UNMASK_API int unmask_best(const Matrix* matrix, const bf16* x, const float* wide, int count, int64_t* best, float* highest,
-                           int threads) {
+UNMASK_API int unmask_best(const Matrix* matrix, const bf16* x, const float* wide, int count, int64_t* best,
+                           float* highest, int threads) {
   return guarded([&] {
     std::lock_guard<std::mutex> lock(forward_mutex);
     Team& team = Team::instance();
@@ -160,8 +163,8 @@ UNMASK_API int unmask_best(const Matrix* matrix, const bf16* x, const float* wid
 
 UNMASK_API Model* unmask_model(int queries, int keys, int size, int hidden, int inner, int layers, float epsilon,
                                const LayerWeights* weights) {
-  return new (std::nothrow)
-      Model{{{queries, keys, size}, hidden, inner, layers, epsilon}, std::vector<LayerWeights>(weights, weights + layers)};
+  return new (std::nothrow) Model{{{queries, keys, size}, hidden, inner, layers, epsilon},
+                                  std::vector<LayerWeights>(weights, weights + layers)};
 }
 
 UNMASK_API void unmask_free_model(Model* model) { delete model; }

@@ -12,9 +12,9 @@
 namespace unmask {
 
 // Rows of one sequence. `cache`: keys of the first layer, [K, capacity, Dh] with `head_stride` elements from head to
-// head; its values lie `layer_stride` behind them, the next layer's keys twice as far. The rows' own keys and values are
-// at `length` and behind. `rows` int32 [count]: where they are among all rows of the forward; `visible` [count, count]:
-// which of each other they see. All see what is committed.
+// head; its values lie `layer_stride` behind them, the next layer's keys twice as far. The rows' own keys and values
+// are at `length` and behind. `rows` int32 [count]: where they are among all rows of the forward; `visible` [count,
+// count]: which of each other they see. All see what is committed.
 struct Sequence {
   bf16* cache;
   int64_t layer_stride, head_stride;
@@ -27,8 +27,8 @@ struct Heads {
   int queries, keys, size;  // H, K, Dh
 
   int group() const { return queries / keys; }
-  int key_steps() const { return (size + 31) / 32; }     // steps of 32 channels, for products with keys
-  int value_tiles() const { return (size + 15) / 16; }   // pieces of 16 channels, for products with weights
+  int key_steps() const { return (size + 31) / 32; }    // steps of 32 channels, for products with keys
+  int value_tiles() const { return (size + 15) / 16; }  // pieces of 16 channels, for products with weights
 };
 
 // Where the parts of one sequence are in the memory that all share, in elements.
@@ -39,7 +39,7 @@ struct Places {
 
 struct AttentionMemory {
   Scratch<bf16> queries, keys, values;
-  Scratch<float> scores;   // of each thread
+  Scratch<float> scores, tiles;  // of each thread
   Scratch<bf16> weights;
   std::vector<Places> places;
   int64_t longest = 0;
@@ -70,6 +70,7 @@ struct AttentionMemory {
     queries.reserve(static_cast<size_t>(num_queries));
     keys.reserve(static_cast<size_t>(num_keys));
     values.reserve(static_cast<size_t>(num_values));
+    tiles.reserve(static_cast<size_t>(threads) * 256 * static_cast<size_t>(heads.value_tiles()));
     scores.reserve(static_cast<size_t>(stride() * 16 * threads));
     weights.reserve(static_cast<size_t>(stride() * 16 * threads));
   }
@@ -82,13 +83,14 @@ struct AttentionMemory {
     const Places& p = places[static_cast<size_t>(sequence)];
     const int64_t number = row * heads.group() + head % heads.group();
     const int64_t tile = (head / heads.group()) * p.tiles + number / 16;
-    return queries.get() + p.queries + (tile * heads.key_steps() + channel / 32) * 512 + number % 16 * 32 + channel % 32;
+    return queries.get() + p.queries + (tile * heads.key_steps() + channel / 32) * 512 + number % 16 * 32 +
+           channel % 32;
   }
 };
 
 // Lays 32 keys and values of a key head out as tiles; `visible_end`: no row sees what is there or behind.
-inline void pack_keys(const Heads& heads, const bf16* keys, const bf16* values, int64_t first, int64_t end, bf16* to_keys,
-                      bf16* to_values) {
+inline void pack_keys(const Heads& heads, const bf16* keys, const bf16* values, int64_t first, int64_t end,
+                      bf16* to_keys, bf16* to_values) {
   for (int part = 0; part < 2; ++part)
     for (int step = 0; step < heads.key_steps(); ++step, to_keys += 512) {
       __m512i words[16];
@@ -96,7 +98,8 @@ inline void pack_keys(const Heads& heads, const bf16* keys, const bf16* values, 
       const __mmask32 mask = left >= 32 ? ~__mmask32(0) : (__mmask32(1) << left) - 1;
       for (int i = 0; i < 16; ++i) {
         const int64_t key = first + 16 * part + i;
-        words[i] = key < end ? _mm512_maskz_loadu_epi16(mask, keys + key * heads.size + 32 * step) : _mm512_setzero_si512();
+        words[i] =
+            key < end ? _mm512_maskz_loadu_epi16(mask, keys + key * heads.size + 32 * step) : _mm512_setzero_si512();
       }
       transpose(words);
       for (int i = 0; i < 16; ++i) _mm512_store_si512(to_keys + 32 * i, words[i]);
@@ -105,8 +108,9 @@ inline void pack_keys(const Heads& heads, const bf16* keys, const bf16* values, 
     for (int pair = 0; pair < 16; ++pair, to_values += 32) {
       const int64_t key = first + 2 * pair;
       const auto read = [&](int64_t k) {
-        const __m256i x = k < end ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + k * heads.size + 16 * tile))
-                                  : _mm256_setzero_si256();
+        const __m256i x =
+            k < end ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + k * heads.size + 16 * tile))
+                    : _mm256_setzero_si256();
         return _mm512_cvtepu16_epi32(x);
       };
       _mm512_store_si512(to_values, _mm512_or_si512(read(key), _mm512_slli_epi32(read(key + 1), 16)));
@@ -115,8 +119,8 @@ inline void pack_keys(const Heads& heads, const bf16* keys, const bf16* values, 
 
 // Weights of one query, not yet divided by their sum, which is returned. It sees keys before `length` and those that
 // `visible` [count] says behind.
-inline float weigh(const float* scores, float scale, int64_t length, int64_t count, const uint8_t* visible, int64_t padded,
-                   bf16* weights) {
+inline float weigh(const float* scores, float scale, int64_t length, int64_t count, const uint8_t* visible,
+                   int64_t padded, bf16* weights) {
   const auto seen = [&](int64_t key) {
     const int64_t committed = std::clamp<int64_t>(length - key, 0, kLanes);
     if (committed == kLanes) return __mmask16(0xffff);
@@ -132,8 +136,8 @@ inline float weigh(const float* scores, float scale, int64_t length, int64_t cou
   const __m512 highest = _mm512_mul_ps(_mm512_set1_ps(_mm512_reduce_max_ps(most)), factor);
   __m512 sum = _mm512_setzero_ps();
   for (int64_t key = 0; key < padded; key += kLanes) {
-    const __m512 weight = _mm512_maskz_mov_ps(
-        seen(key), exponential(_mm512_fmsub_ps(_mm512_loadu_ps(scores + key), factor, highest)));
+    const __m512 weight =
+        _mm512_maskz_mov_ps(seen(key), exponential(_mm512_fmsub_ps(_mm512_loadu_ps(scores + key), factor, highest)));
     sum = _mm512_add_ps(sum, weight);
     store_bf16(weights + key, weight);
   }

@@ -7,11 +7,11 @@
 
 namespace unmask {
 
-constexpr int kTile = 1024;          // bytes
-constexpr int kTileInputs = 64;      // of int8
-constexpr int kPanel = 2 * kLanes;   // outputs that are computed together
-constexpr int kBlock = kLanes;       // rows that are computed together
-constexpr int kAhead = 3 * kTile;    // bytes of weights that are asked for before they are wanted
+constexpr int kTile = 1024;         // bytes
+constexpr int kTileInputs = 64;     // of int8
+constexpr int kPanel = 2 * kLanes;  // outputs that are computed together
+constexpr int kBlock = kLanes;      // rows that are computed together
+constexpr int kAhead = 3 * kTile;   // bytes of weights that are asked for before they are wanted
 constexpr float kFiner = 1.0f / 128.0f;
 
 // Sums of 16 rows by 32 outputs, coarse and fine, as integers.

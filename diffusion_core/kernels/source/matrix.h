@@ -42,9 +42,7 @@ struct Matrix {
     return paired ? half * (outputs / 2) + panel * kLanes : panel * kPanel + half * kLanes;
   }
   // How many of those 16 there are; the others are zeros.
-  int valid_outputs(int panel, int half) const {
-    return std::clamp(outputs - first_output(panel, half), 0, kLanes);
-  }
+  int valid_outputs(int panel, int half) const { return std::clamp(outputs - first_output(panel, half), 0, kLanes); }
 };
 
 // Fills a weight from row(output) -> its int8 row, in all threads.

@@ -1,8 +1,8 @@
 // Rows in 8 bits, and their product with a weight.
 //
 // A row of activations is the sum of two int8 rows, the second 128 times finer, with one scale for both. Products are
-// summed as integers: a row's result does not depend on what else is multiplied. Numbers and their order of rounding are
-// those of diffusion_core/model/quantized.py.
+// summed as integers: a row's result does not depend on what else is multiplied. Numbers and their order of rounding
+// are those of diffusion_core/model/quantized.py.
 #pragma once
 
 #include <bit>
@@ -43,14 +43,16 @@ struct QuantizedRows {
   // Sets row `number` to `x`, which may be read up to a multiple of 64 (load(i): 16 lanes of it, zeros behind its end).
   template <class Load>
   void set(int number, Load&& load) {
-    // As integers, magnitudes have the same order, and what is not a number is the largest of all: the row becomes that.
+    // As integers, magnitudes have the same order, and what is not a number is the largest of all: the row becomes
+    // that.
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
     __m512i most = _mm512_setzero_si512();
     for (int i = 0; i < depth * kTileInputs; i += kLanes)
       most = _mm512_max_epi32(most, _mm512_and_si512(_mm512_castps_si512(load(i)), magnitude));
     const float scale = std::bit_cast<float>(_mm512_reduce_max_epi32(most)) * kPerStep + kTiny;
     scales.get()[number] = scale;
-    const __m512 divisor = _mm512_set1_ps(scale), inverse = _mm512_set1_ps(1.0f / scale), finer = _mm512_set1_ps(128.0f);
+    const __m512 divisor = _mm512_set1_ps(scale), inverse = _mm512_set1_ps(1.0f / scale),
+                 finer = _mm512_set1_ps(128.0f);
     int8_t* to = tiles.get() + block_bytes() * static_cast<size_t>(number / kBlock) + (number % kBlock) * 64;
     __m512i total[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     for (int i = 0; i < depth * kTileInputs; i += kLanes) {

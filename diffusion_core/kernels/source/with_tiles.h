@@ -58,7 +58,8 @@ inline void multiply_block(const int8_t* rows, const int32_t*, int, const int8_t
 }
 
 // Scores of 16 queries over keys [0, padded): [16, stride]. `steps`: of 32 channels.
-inline void score(int steps, const bf16* queries, int, const bf16* keys, int64_t padded, int64_t stride, float* scores) {
+inline void score(int steps, const bf16* queries, int, const bf16* keys, int64_t padded, int64_t stride,
+                  float* scores) {
   for (int64_t key = 0; key < padded; key += 16) {
     _tile_zero(0);
     for (int step = 0; step < steps; ++step, keys += 512) {

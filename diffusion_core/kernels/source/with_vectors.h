@@ -43,8 +43,8 @@ template <int... kSum>
 
 // Sums of kRows rows; six fill the registers.
 template <int kRows, bool kPrefetch>
-[[gnu::noinline]] void multiply_rows(const int8_t* rows, const int32_t* totals, const int8_t* panel, int depth, int first,
-                                     Sums& to) {
+[[gnu::noinline]] void multiply_rows(const int8_t* rows, const int32_t* totals, const int8_t* panel, int depth,
+                                     int first, Sums& to) {
   constexpr auto kAll = std::make_integer_sequence<int, 4 * kRows>();
   const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
   __m512i sums[4 * kRows] = {};
@@ -65,8 +65,8 @@ template <int kRows, bool kPrefetch>
 // Sums of the first `valid` of a block of 16 rows with a panel, then between(k) for each step. `totals` [16][2]: 128
 // times the sum of each row's halves.
 template <bool kPrefetch, class Between>
-inline void multiply_block(const int8_t* rows, const int32_t* totals, int valid, const int8_t* panel, int depth, Sums& sums,
-                           Between&& between) {
+inline void multiply_block(const int8_t* rows, const int32_t* totals, int valid, const int8_t* panel, int depth,
+                           Sums& sums, Between&& between) {
   int first = 0;
   const auto some = [&]<int kRows>() {
     if (kPrefetch && first == 0)
@@ -94,7 +94,8 @@ inline __m512i one_pair(const bf16* x) {
 }
 
 // Scores of the first `valid` of 16 queries over keys [0, padded): [16, stride]. `steps`: of 32 channels.
-inline void score(int steps, const bf16* queries, int valid, const bf16* keys, int64_t padded, int64_t stride, float* scores) {
+inline void score(int steps, const bf16* queries, int valid, const bf16* keys, int64_t padded, int64_t stride,
+                  float* scores) {
   for (int first = 0; first < valid; first += 4) {
     const bf16* place = keys;
     for (int64_t key = 0; key < padded; key += 16) {
@@ -113,7 +114,8 @@ inline void score(int steps, const bf16* queries, int valid, const bf16* keys, i
 }
 
 // Sums of values by weights, for the first `valid` of 16 queries: [tiles][16 queries][16 channels].
-inline void mix(int tiles, const bf16* weights, int valid, const bf16* values, int64_t padded, int64_t stride, float* mixed) {
+inline void mix(int tiles, const bf16* weights, int valid, const bf16* values, int64_t padded, int64_t stride,
+                float* mixed) {
   for (int tile = 0; tile < tiles; ++tile)
     for (int first = 0; first < valid; first += 4) {
       __m512 sums[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
