@@ -70,8 +70,9 @@ class EngineConfig:
     folder of one for the model that answers edits.
     ``dtype`` ``auto`` is bfloat16 where the device has instructions for it, else float32; on an x86 CPU that has VNNI
     it is int8 for all but tiny models; where there is AMX and no compiler for our kernels (kernels/), for those that
-    are stored in more than a gigabyte. ``int8`` (CPUs with VNNI, and GPUs) halves the weights once more and is near the others, not equal; ``int4`` halves them again, for
-    models that do not fit otherwise. Activations beside both are in bfloat16 or float32.
+    are stored in more than a gigabyte. ``int8`` (CPUs with VNNI, and GPUs) halves the weights once more and is near
+    the others, not equal; ``int4`` halves them again, for models that do not fit otherwise. Activations beside both
+    are in bfloat16 or float32.
     ``capture`` is how decoding rounds run: ``off`` evaluates each as it comes; ``exact`` gives all of them one static
     shape, so that `verified` is `autoregressive` bit for bit on a GPU too; ``fast`` gives them the smallest of several.
     On CUDA such rounds are captured as graphs. ``auto`` is ``exact`` on CUDA and ``off`` elsewhere.

@@ -88,6 +88,10 @@ class NativeForward:
             self._library.unmask_free_model(self._handle)
             self._handle = None
 
+    def __deepcopy__(self, memo: dict[int, object]) -> NativeForward:
+        """Itself: what it reads never changes."""
+        return self
+
     def run(
         self,
         x: torch.Tensor,

@@ -32,6 +32,10 @@ class NativeMatrix:
             self._library.unmask_free_matrix(self.handle)
             self.handle = None
 
+    def __deepcopy__(self, memo: dict[int, object]) -> NativeMatrix:
+        """Itself: it never changes, and its memory is given back once."""
+        return self
+
     def linear(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """``F.linear(x, weight, bias)`` for ``x`` [..., in], summed in int32, scaled in float32, in ``x``'s dtype."""
         narrow = x.dtype == torch.bfloat16

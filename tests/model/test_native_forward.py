@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import threading
 from dataclasses import dataclass
 
@@ -231,6 +232,17 @@ def test_a_prompt_in_pieces_gives_the_same_bits() -> None:
             cache.commit(len(hidden))
         found.append(hidden[-1])
     assert all(torch.equal(each, found[0]) for each in found)
+
+
+def test_a_copy_of_a_model_outlives_it() -> None:
+    model = tiny_transformer("qwen2", **dict(wide_config("qwen2").__dict__)).bfloat16()
+    model.pack(quantize=Quantization.INT8)
+    copied = copy.deepcopy(model)
+    expected = forward(model, KVCache(model.config, capacity=8, dtype=torch.bfloat16), random_tokens(8, 1), causal(8))
+    del model
+    gc.collect()
+    cache = KVCache(copied.config, capacity=8, dtype=torch.bfloat16)
+    assert torch.equal(forward(copied, cache, random_tokens(8, 1), causal(8)), expected)
 
 
 def test_one_forward_at_a_time() -> None:

@@ -128,18 +128,26 @@ inline float weigh(const float* scores, float scale, int64_t length, int64_t cou
     const __m128i bytes = _mm_maskz_loadu_epi8(first_lanes(std::min(count - own, kLanes - committed)), visible + own);
     return static_cast<__mmask16>(_mm_test_epi8_mask(bytes, bytes) << committed | first_lanes(committed));
   };
-  const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
-  __m512 most = lowest;
-  for (int64_t key = 0; key < padded; key += kLanes)
-    most = _mm512_mask_max_ps(most, seen(key), most, _mm512_loadu_ps(scores + key));
+  const int64_t all_see = length / kLanes * kLanes;
+  __m512 most = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+  int64_t key = 0;
+  for (; key < all_see; key += kLanes) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + key));
+  for (; key < padded; key += kLanes) most = _mm512_mask_max_ps(most, seen(key), most, _mm512_loadu_ps(scores + key));
   const __m512 factor = _mm512_set1_ps(scale);
   const __m512 highest = _mm512_mul_ps(_mm512_set1_ps(_mm512_reduce_max_ps(most)), factor);
+  const auto weight = [&](int64_t at) {
+    return exponential(_mm512_fmsub_ps(_mm512_loadu_ps(scores + at), factor, highest));
+  };
   __m512 sum = _mm512_setzero_ps();
-  for (int64_t key = 0; key < padded; key += kLanes) {
-    const __m512 weight =
-        _mm512_maskz_mov_ps(seen(key), exponential(_mm512_fmsub_ps(_mm512_loadu_ps(scores + key), factor, highest)));
-    sum = _mm512_add_ps(sum, weight);
-    store_bf16(weights + key, weight);
+  for (key = 0; key < all_see; key += kLanes) {
+    const __m512 one = weight(key);
+    sum = _mm512_add_ps(sum, one);
+    store_bf16(weights + key, one);
+  }
+  for (; key < padded; key += kLanes) {
+    const __m512 one = _mm512_maskz_mov_ps(seen(key), weight(key));
+    sum = _mm512_add_ps(sum, one);
+    store_bf16(weights + key, one);
   }
   return _mm512_reduce_add_ps(sum);
 }
