@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from diffusion_core.checkpoints.licence import LicenceTerms
 
 
+_SERVED_BYTES = 50e6  # smaller models are served by torch (engine/device.py)
+
+
 class SourceKind(StrEnum):
     """Where a checkpoint can come from."""
 
@@ -66,7 +69,21 @@ def pull(
         raise typer.Exit(130) from None
     finally:
         show.close()
+    prepare_kernels(folder)
     write_text(f"{folder}\n")
+
+
+def prepare_kernels(folder: Path) -> None:
+    """Compile what the engine would compile at its start, for models that are large enough to be served by it."""
+    from diffusion_core.kernels.library import advice, must_compile, why_no_kernels
+
+    if sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < _SERVED_BYTES or not must_compile():
+        return
+    console = open_console()
+    console.print("compiling kernels for this CPU, once", markup=False)
+    why_no_kernels()
+    if text := advice():
+        console.print(text, style="yellow", markup=False)
 
 
 class _Progress:

@@ -48,15 +48,16 @@ def compiled_library(extensions: Sequence[str] = (), *, again: bool = False) -> 
     Raises:
         CompilationFailed: that was not possible.
     """
+    if not again and (found := find_compiled(extensions)) is not None:
+        return found
+    return compile_into(cache_folder() / "kernels", extensions)
+
+
+def find_compiled(extensions: Sequence[str]) -> Path | None:
+    """The compiled kernels, where they are there already."""
     name = _library_name((*_FLAGS, *extensions))
-    if prepared := os.environ.get(FOLDER):
-        path = Path(prepared) / name
-        if path.exists() and not again and _is_own(path):
-            return path
-    path = cache_folder() / "kernels" / name
-    if path.exists() and not again and _is_own(path):
-        return path
-    return compile_into(path.parent, extensions)
+    folders = (Path(os.environ.get(FOLDER) or cache_folder() / "kernels"), cache_folder() / "kernels")
+    return next((path for folder in folders if (path := folder / name).exists() and _is_own(path)), None)
 
 
 def compile_into(folder: Path, extensions: Sequence[str]) -> Path:

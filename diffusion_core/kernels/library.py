@@ -9,7 +9,7 @@ import threading
 from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_int64, c_void_p
 from functools import cache
 
-from diffusion_core.kernels.compiler import CompilationFailed, compiled_library
+from diffusion_core.kernels.compiler import CompilationFailed, compiled_library, find_compiled
 from diffusion_core.kernels.kinds import SWITCH, Kind, usable_kinds, why_not_here
 
 logger = logging.getLogger(__name__)
@@ -75,6 +75,12 @@ def kernels() -> ctypes.CDLL:
     library, reason = _load_once()
     assert library is not None, reason
     return library
+
+
+def must_compile() -> bool:
+    """Whether :func:`why_no_kernels` will compile: seconds with a system's compiler, a minute with ``ziglang``."""
+    kinds = usable_kinds()
+    return bool(kinds) and find_compiled(kinds[0].flags) is None
 
 
 def advice() -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from diffusion_core.cli import pull as pulling
+from diffusion_core.cli.pull import prepare_kernels
 from diffusion_core.kernels import compiler, kinds, library
 from diffusion_core.kernels.compiler import CompilationFailed, compiled_library, find_compiler
 
@@ -113,6 +115,21 @@ def test_which_kinds_a_cpu_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds, "why_not_here", lambda: "another system")
     monkeypatch.delenv(kinds.SWITCH)
     assert kinds.usable_kinds() == ()
+
+
+@needs_kernels
+def test_pulling_a_model_that_they_serve_prepares_them(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(library, "why_no_kernels", lambda: compiled_library(KIND.flags) and "")
+    (tmp_path / "weights").write_bytes(b"x" * 1000)
+    prepare_kernels(tmp_path)
+    assert library.must_compile(), "a small model is served by torch"
+    monkeypatch.setattr(pulling, "_SERVED_BYTES", 1000)
+    prepare_kernels(tmp_path)
+    assert not library.must_compile()
+    prepare_kernels(tmp_path)
+    assert capfd.readouterr().err.count("compiling kernels") == 1
 
 
 def test_other_sources_have_another_file(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
