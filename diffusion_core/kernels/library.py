@@ -44,7 +44,7 @@ class Sequence(Structure):
 
 
 class Adapter(Structure):
-    """An adapter's pairs: 8 addresses for each layer (forward.h)."""
+    """An adapter's pairs: 4 handles for each layer (forward.h)."""
 
     _fields_ = (("rank", c_int), ("layers", c_void_p))
 
@@ -139,6 +139,8 @@ def _declare(library: ctypes.CDLL) -> None:
         ("enable", [], c_int),
         ("matrix", matrix, c_void_p),
         ("free_matrix", [c_void_p], None),
+        ("pair", [c_int, c_int, c_int, c_void_p, c_void_p], c_void_p),
+        ("free_pair", [c_void_p], None),
         ("product", product, c_int),
         ("best", [c_void_p, c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_int], c_int),
         ("model", model, c_void_p),

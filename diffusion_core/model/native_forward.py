@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from diffusion_core.errors import OutOfMemory
 from diffusion_core.kernels import library as c
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.config import ModelConfig
-from diffusion_core.model.kv_cache import KVCache, round_up
+from diffusion_core.model.kv_cache import KVCache
 from diffusion_core.model.layers import RMSNorm, TransformerLayer
+from diffusion_core.model.native_adapter import NativeAdapter
 from diffusion_core.model.native_matrix import NativeMatrix
 from diffusion_core.model.packed import PackedLinear
 from diffusion_core.model.rope import RotaryEmbedding
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from diffusion_core.model.transformer import Transformer
 
 _LANES = 16
-_LINEARS = ("attention.qkv_proj", "attention.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ class NativeForward:
         self._handle: int | None = self._library.unmask_model(*shape, config.num_layers, config.rms_norm_eps, weights)
         if self._handle is None:
             raise OutOfMemory("no memory for the description of a model")
-        self._adapters: dict[int, tuple[GatedAdapter, c.Adapter, list[object]]] = {}
+        self._adapters: dict[int, NativeAdapter] = {}
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:
@@ -183,16 +182,5 @@ class NativeForward:
     def _adapter(self, adapter: GatedAdapter) -> c.Adapter:
         """``adapter`` as the kernels want it, made once."""
         if id(adapter) not in self._adapters:
-            rank = round_up(adapter.rank, _LANES)
-            addresses = (ctypes.c_void_p * (8 * self._config.num_layers))()
-            held: list[object] = [addresses]
-            for number in range(self._config.num_layers):
-                for place, linear in enumerate(_LINEARS):
-                    down, up = adapter.served_pair(f"layers.{number}.{linear}")
-                    wide = F.pad(down, (0, rank - adapter.rank)).contiguous()
-                    tall = F.pad(up, (0, 0, 0, rank - adapter.rank)).contiguous()
-                    held += [wide, tall]
-                    addresses[8 * number + 2 * place] = wide.data_ptr()
-                    addresses[8 * number + 2 * place + 1] = tall.data_ptr()
-            self._adapters[id(adapter)] = (adapter, c.Adapter(rank, ctypes.addressof(addresses)), held)
-        return self._adapters[id(adapter)][1]
+            self._adapters[id(adapter)] = NativeAdapter(adapter, self._config.num_layers)
+        return self._adapters[id(adapter)].described

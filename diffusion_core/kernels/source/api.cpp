@@ -76,6 +76,17 @@ UNMASK_API Matrix* unmask_matrix(int outputs, int inputs, int paired, const int8
   }
 }
 
+// A pair of an adapter, in the order of pair.h.
+UNMASK_API Pair* unmask_pair(int inputs, int outputs, int rank, const bf16* down, const bf16* up) {
+  try {
+    return new Pair(inputs, outputs, rank, down, up);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
+UNMASK_API void unmask_free_pair(Pair* pair) { delete pair; }
+
 UNMASK_API void unmask_free_matrix(Matrix* matrix) { delete matrix; }
 
 // y [count, outputs] = rows [count, inputs] times the weight, plus `bias` where there is one. The rows are `x`, or

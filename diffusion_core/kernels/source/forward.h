@@ -4,6 +4,7 @@
 #pragma once
 
 #include "attention_pass.h"
+#include "pair.h"
 
 namespace unmask {
 
@@ -13,13 +14,8 @@ struct Shape {
   float epsilon;
 };
 
-// What an adapter adds to one product, `down` [inputs, rank] and `up` [rank, outputs], with its scale in it; the rank
-// is a multiple of 16.
-struct Pair {
-  const float *down, *up;
-};
 struct LayerChange {
-  Pair qkv, o, gate_up, down;
+  const Pair *qkv, *o, *gate_up, *down;
 };
 struct Adapter {
   int rank;
@@ -43,7 +39,8 @@ struct Request {
 // Memory of forwards. There is one: forwards follow one another.
 struct Workspace {
   QuantizedRows narrow, attended, wide;
-  Scratch<float> qkv, mixed, inner, low, rows;
+  Scratch<float> qkv, mixed, inner, rows;
+  Scratch<bf16> low, narrow_rows;
   AttentionMemory attention;
 };
 
@@ -71,6 +68,7 @@ class Forward {
     m_.mixed.reserve(count * attended_);
     m_.inner.reserve(count * shape_.inner);
     m_.low.reserve(count * rank_ + kLanes);
+    m_.narrow_rows.reserve(static_cast<size_t>(threads) * most_inputs());
     m_.rows.reserve(static_cast<size_t>(threads) * widest());
   }
 
@@ -91,6 +89,7 @@ class Forward {
   }
 
  private:
+  size_t most_inputs() const { return static_cast<size_t>(std::max({shape_.hidden, shape_.inner, attended_})); }
   size_t widest() const { return round_up(static_cast<size_t>(std::max(shape_.hidden, shape_.heads.size)), 64); }
 
   // Copies the residual stream where a tap wants it; all threads agree on which one is next.
@@ -109,9 +108,9 @@ class Forward {
     const LayerChange* change = r_.adapter != nullptr ? &r_.adapter->layers[number] : nullptr;
     const int hidden = shape_.hidden;
 
-    quantise_normalised(w.attention_norm, change ? change->qkv.down : nullptr, worker);
+    quantise_normalised(w.attention_norm, change ? change->qkv : nullptr, worker);
     multiply(team_, *w.qkv, m_.narrow, r_.count, [&](int panel, int row, int place, const Sums& sums) {
-      each(*w.qkv, m_.narrow, panel, row, place, sums, change ? change->qkv.up : nullptr,
+      each(*w.qkv, m_.narrow, panel, row, place, sums, change ? change->qkv : nullptr,
            [&](int out, __m512 y, __mmask16 mask) {
              if (w.qkv_bias != nullptr) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, w.qkv_bias + out));
              _mm512_mask_storeu_ps(m_.qkv.get() + at(row, total_) + out, mask, y);
@@ -124,22 +123,22 @@ class Forward {
     team_.barrier();
     attention_.run(number, worker, m_.mixed.get());
 
-    quantise(m_.attended, m_.mixed.get(), attended_, change ? change->o.down : nullptr);
+    quantise(m_.attended, m_.mixed.get(), attended_, change ? change->o : nullptr, worker);
     multiply(team_, *w.o, m_.attended, r_.count, [&](int panel, int row, int place, const Sums& sums) {
-      each(*w.o, m_.attended, panel, row, place, sums, change ? change->o.up : nullptr,
+      each(*w.o, m_.attended, panel, row, place, sums, change ? change->o : nullptr,
            [&](int out, __m512 y, __mmask16 mask) { add_to(r_.x + at(row, hidden) + out, y, mask); });
     });
     team_.barrier();
 
-    quantise_normalised(w.mlp_norm, change ? change->gate_up.down : nullptr, worker);
+    quantise_normalised(w.mlp_norm, change ? change->gate_up : nullptr, worker);
     multiply(team_, *w.gate_up, m_.narrow, r_.count, [&](int panel, int row, int place, const Sums& sums) {
-      gate(*w.gate_up, panel, row, place, sums, change ? change->gate_up.up : nullptr);
+      gate(*w.gate_up, panel, row, place, sums, change ? change->gate_up : nullptr);
     });
     team_.barrier();
 
-    quantise(m_.wide, m_.inner.get(), shape_.inner, change ? change->down.down : nullptr);
+    quantise(m_.wide, m_.inner.get(), shape_.inner, change ? change->down : nullptr, worker);
     multiply(team_, *w.down, m_.wide, r_.count, [&](int panel, int row, int place, const Sums& sums) {
-      each(*w.down, m_.wide, panel, row, place, sums, change ? change->down.up : nullptr,
+      each(*w.down, m_.wide, panel, row, place, sums, change ? change->down : nullptr,
            [&](int out, __m512 y, __mmask16 mask) { add_to(r_.x + at(row, hidden) + out, y, mask); });
     });
     team_.barrier();
@@ -158,68 +157,58 @@ class Forward {
   }
 
   // The phase in front of a product: all rows of the residual stream, normalised, as integers.
-  void quantise_normalised(const float* weight, const float* down, int worker) {
+  void quantise_normalised(const float* weight, const Pair* pair, int worker) {
     for (int row; (row = team_.next()) < r_.count;) {
       const float* y = normalised(row, weight, worker);
       m_.narrow.set(row, [y](int i) { return _mm512_loadu_ps(y + i); });
-      if (down != nullptr && row >= r_.first_slot) make_low(y, shape_.hidden, down, row);
+      if (pair != nullptr && row >= r_.first_slot) make_low(y, *pair, row, worker);
     }
     team_.barrier();
   }
 
   // As quantise_normalised, of rows that are taken as they are.
-  void quantise(QuantizedRows& to, const float* rows, int size, const float* down) {
+  void quantise(QuantizedRows& to, const float* rows, int size, const Pair* pair, int worker) {
     for (int row; (row = team_.next()) < r_.count;) {
       const float* y = rows + at(row, size);
       to.set(row, [y, size](int i) { return _mm512_maskz_loadu_ps(first_lanes(size - i), y + i); });
-      if (down != nullptr && row >= r_.first_slot) make_low(y, size, down, row);
+      if (pair != nullptr && row >= r_.first_slot) make_low(y, *pair, row, worker);
     }
     team_.barrier();
   }
 
-  // An adapter's way down for one row: [rank].
-  void make_low(const float* x, int size, const float* down, int row) {
-    float* to = m_.low.get() + at(row, rank_);
-    for (int first = 0; first < rank_; first += kLanes) {
-      __m512 sums[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
-      for (int i = 0; i < size; ++i)
-        sums[i % 4] = _mm512_fmadd_ps(_mm512_set1_ps(x[i]), _mm512_loadu_ps(down + at(i, rank_) + first), sums[i % 4]);
-      _mm512_storeu_ps(to + first, _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
-    }
+  // Puts down what a pair makes of one slot row.
+  void make_low(const float* x, const Pair& pair, int row, int worker) {
+    bf16* const narrow_x = m_.narrow_rows.get() + static_cast<size_t>(worker) * most_inputs();
+    pair.make_low(x, narrow_x, m_.low.get() + at(row, rank_));
   }
 
-  // An adapter's way up for 16 outputs of a slot row, added to what the base gives.
-  __m512 changed(__m512 y, int row, int out, int outputs, const float* up, __mmask16 mask) const {
-    if (up == nullptr || row < r_.first_slot) return y;
-    const float* low = m_.low.get() + at(row, rank_);
-    __m512 sum = _mm512_setzero_ps();
-    for (int i = 0; i < rank_; ++i)
-      sum = _mm512_fmadd_ps(_mm512_set1_ps(low[i]), _mm512_maskz_loadu_ps(mask, up + at(i, outputs) + out), sum);
-    return _mm512_add_ps(y, sum);
+  // 16 outputs of a row with what a pair adds to them on slot rows.
+  __m512 changed(__m512 y, int row, int out, const Pair* pair) const {
+    if (pair == nullptr || row < r_.first_slot) return y;
+    return pair->add(y, out, m_.low.get() + at(row, rank_));
   }
 
   // One row of a panel, as put(output, 16 values, mask).
   template <class Put>
   void each(const Matrix& weight, const QuantizedRows& rows, int panel, int row, int place, const Sums& sums,
-            const float* up, Put&& put) {
+            const Pair* pair, Put&& put) {
     for (int half = 0; half < 2; ++half) {
       const int out = weight.first_output(panel, half);
       const __mmask16 mask = first_lanes(weight.valid_outputs(panel, half));
       const __m512 scales = _mm512_loadu_ps(weight.scales.get() + panel * kPanel + half * kLanes);
       const __m512 y = sums.scaled(place, half, scales, rows.scales.get()[row]);
-      put(out, changed(y, row, out, weight.outputs, up, mask), mask);
+      put(out, changed(y, row, out, pair), mask);
     }
   }
 
-  void gate(const Matrix& weight, int panel, int row, int place, const Sums& sums, const float* up) {
+  void gate(const Matrix& weight, int panel, int row, int place, const Sums& sums, const Pair* pair) {
     const int out = panel * kLanes;
     const __mmask16 mask = first_lanes(shape_.inner - out);
     const float* scales = weight.scales.get() + panel * kPanel;
     const float scale = m_.narrow.scales.get()[row];
     const __m512 g = sums.scaled(place, 0, _mm512_loadu_ps(scales), scale);
     const __m512 u = sums.scaled(place, 1, _mm512_loadu_ps(scales + kLanes), scale);
-    const __m512 y = _mm512_mul_ps(silu(changed(g, row, out, weight.outputs, up, mask)),
-                                   changed(u, row, shape_.inner + out, weight.outputs, up, mask));
+    const __m512 y = _mm512_mul_ps(silu(changed(g, row, out, pair)), changed(u, row, shape_.inner + out, pair));
     _mm512_mask_storeu_ps(m_.inner.get() + at(row, shape_.inner) + out, mask, y);
   }
 

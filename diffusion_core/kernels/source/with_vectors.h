@@ -87,12 +87,6 @@ inline void multiply_block(const int8_t* rows, const int32_t* totals, int valid,
   for (int k = 0; k < depth; ++k) between(k);
 }
 
-inline __m512i one_pair(const bf16* x) {
-  int32_t word;
-  std::memcpy(&word, x, 4);
-  return _mm512_set1_epi32(word);
-}
-
 // Scores of the first `valid` of 16 queries over keys [0, padded): [16, stride]. `steps`: of 32 channels.
 inline void score(int steps, const bf16* queries, int valid, const bf16* keys, int64_t padded, int64_t stride,
                   float* scores) {
