@@ -11,6 +11,7 @@ from functools import cache
 
 from diffusion_core.kernels.compiler import CompilationFailed, compiled_library, find_compiled
 from diffusion_core.kernels.kinds import SWITCH, Kind, usable_kinds, why_not_here
+from diffusion_core.kernels.probe import multiplies_exactly
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +129,8 @@ def _open(kind: Kind) -> ctypes.CDLL:
     _declare(library)
     if library.unmask_enable() != 0:
         raise CompilationFailed("the system does not allow the CPU's tiles (AMX)")
+    if not multiplies_exactly(library):
+        raise CompilationFailed("what was compiled does not multiply exactly")
     return library
 
 

@@ -132,6 +132,26 @@ def test_pulling_a_model_that_they_serve_prepares_them(
     assert capfd.readouterr().err.count("compiling kernels") == 1
 
 
+@needs_kernels
+@pytest.mark.parametrize("wrong", ["scale of halves", "one input"])
+def test_what_multiplies_wrongly_is_not_used(
+    wrong: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for source in compiler._SOURCES.iterdir():
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    faults = {
+        "scale of halves": ("layout.h", "kFiner = 1.0f / 128.0f", "kFiner = 1.0f / 127.0f"),
+        "one input": ("matrix.h", "mask = left >= 64", "mask = left >= 3 ? 7 : left >= 64"),
+    }
+    name, right, fault = faults[wrong]
+    text = (tmp_path / name).read_text()
+    assert right in text
+    (tmp_path / name).write_text(text.replace(right, fault))
+    monkeypatch.setattr(compiler, "_SOURCES", tmp_path)
+    with pytest.raises(CompilationFailed, match="does not multiply exactly"):
+        library._open(KIND)
+
+
 def test_other_sources_have_another_file(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = compiler._library_name()
     for source in compiler._SOURCES.iterdir():
