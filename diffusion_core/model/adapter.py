@@ -94,7 +94,8 @@ class GatedAdapter(nn.Module):
     def bind(self, base: Transformer, *, serve: bool = False) -> None:
         """Take what drafting wants of ``base``: the rows of its output head for :attr:`token_ids`.
 
-        To ``serve`` on a CPU they are packed, and the pairs are kept in float32, transposed, with their scale.
+        To ``serve`` on a CPU they are packed, and the pairs are kept as its forwards want them: by the compiled kernels, or
+        in float32, transposed, with their scale.
         """
         if self.token_ids is not None:
             rows = base.head_weight.detach()[self.token_ids]
@@ -104,7 +105,9 @@ class GatedAdapter(nn.Module):
                 self._scores = PackedMatrix(rows).linear
             else:
                 self._scores = partial(F.linear, weight=rows)
-        if serve:
+        if serve and base.native is not None:
+            base.native.prepare(self)  # now, and not while the first answer is waited for
+        elif serve:
             for name in self._shapes:
                 self._served[name] = self.served_pair(name)
 

@@ -134,7 +134,7 @@ class NativeForward:
             sines=sin.data_ptr(),
             x=stream.data_ptr(),
             sequences=described,
-            adapter=ctypes.pointer(self._adapter(adapter)) if adapter is not None and has_slots else None,
+            adapter=ctypes.pointer(self.prepare(adapter)) if adapter is not None and has_slots else None,
             taps=(ctypes.c_int32 * len(taps))(*taps),
             tapped=tapped.data_ptr(),
             norm=self._norm.data_ptr(),
@@ -179,7 +179,7 @@ class NativeForward:
         for name, vector in vectors.items():
             setattr(to, name, self._vector(vector).data_ptr())
 
-    def _adapter(self, adapter: GatedAdapter) -> c.Adapter:
+    def prepare(self, adapter: GatedAdapter) -> c.Adapter:
         """``adapter`` as the kernels want it, made once."""
         if id(adapter) not in self._adapters:
             self._adapters[id(adapter)] = NativeAdapter(adapter, self._config.num_layers)

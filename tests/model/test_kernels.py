@@ -43,6 +43,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.mark.skipif(
+    not kinds.usable_kinds() or not find_compiler(), reason="no instructions for them here, or no compiler"
+)
+def test_where_they_can_be_had_they_are() -> None:
+    """All other tests of kernels are skipped where there are none."""
+    assert library.why_no_kernels() == ""
+
+
 @needs_kernels
 def test_they_are_compiled_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = compiled_library(KIND.flags)

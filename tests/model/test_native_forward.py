@@ -126,6 +126,20 @@ def test_slots_are_changed_by_the_adapter_and_clean_rows_are_not(shape: str) -> 
 
 
 @torch.inference_mode()
+def test_an_adapter_is_laid_out_when_it_is_bound_and_held_once() -> None:
+    pair, tokens, visible = PAIRS["qwen2"], random_tokens(6, 4), causal_context(6, (3,), (6,))
+    rows = [*tokens, *[pair.adapter.mask_token_id] * 3]
+    expected = forward(pair.native, pair.cache(pair.native), rows, visible, adapter=pair.adapter, first_slot=6)
+    bound = copy.deepcopy(pair.adapter)
+    bound.bind(pair.native, serve=True)
+    assert pair.native.native is not None
+    assert pair.native.native._adapters[id(bound)].adapter is bound
+    assert not bound._served
+    found = forward(pair.native, pair.cache(pair.native), rows, visible, adapter=bound, first_slot=6)
+    assert torch.equal(found, expected)
+
+
+@torch.inference_mode()
 def test_a_long_cache_and_many_rows() -> None:
     pair, tokens = PAIRS["qwen2"], random_tokens(2400, 5)
     found = []
