@@ -94,8 +94,8 @@ class GatedAdapter(nn.Module):
     def bind(self, base: Transformer, *, serve: bool = False) -> None:
         """Take what drafting wants of ``base``: the rows of its output head for :attr:`token_ids`.
 
-        To ``serve`` on a CPU they are packed, and the pairs are kept as its forwards want them: by the compiled kernels, or
-        in float32, transposed, with their scale.
+        To ``serve`` on a CPU they are packed, and the pairs are kept as its forwards want them: laid out for the
+        compiled kernels, or in float32, transposed, with their scale.
         """
         if self.token_ids is not None:
             rows = base.head_weight.detach()[self.token_ids]
