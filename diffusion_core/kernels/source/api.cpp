@@ -98,10 +98,10 @@ UNMASK_API int unmask_product(const Matrix* matrix, const bf16* x, const float* 
     Team& team = Team::instance();
     QuantizedRows& rows = product_rows();
     rows.reserve(count, matrix->inputs);
-    team.run(threads, [&](int) {
+    team.run(threads, [&](int worker) {
       ComputeScope scope;
       read_rows(team, x, wide, count, matrix->inputs, rows);
-      multiply(team, *matrix, rows, count, [&](int panel, int row, int place, const Sums& sums) {
+      multiply(team, worker, *matrix, rows, count, [&](int panel, int row, int place, const Sums& sums) {
         for (int half = 0; half < 2; ++half) {
           const int out = matrix->first_output(panel, half);
           const __mmask16 mask = first_lanes(matrix->valid_outputs(panel, half));
@@ -148,7 +148,7 @@ UNMASK_API int unmask_best(const Matrix* matrix, const bf16* x, const float* wid
       int32_t* where = all_where[static_cast<size_t>(worker)].get();
       std::fill_n(most, static_cast<size_t>(count) * kLanes, -std::numeric_limits<float>::infinity());
       read_rows(team, x, wide, count, matrix->inputs, rows);
-      multiply(team, *matrix, rows, count, [&](int panel, int row, int place, const Sums& sums) {
+      multiply(team, worker, *matrix, rows, count, [&](int panel, int row, int place, const Sums& sums) {
         for (int half = 0; half < 2; ++half) {
           const int out = matrix->first_output(panel, half);
           const __mmask16 valid = first_lanes(matrix->valid_outputs(panel, half));

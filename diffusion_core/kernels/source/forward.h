@@ -109,7 +109,7 @@ class Forward {
     const int hidden = shape_.hidden;
 
     quantise_normalised(w.attention_norm, change ? change->qkv : nullptr, worker);
-    multiply(team_, *w.qkv, m_.narrow, r_.count, [&](int panel, int row, int place, const Sums& sums) {
+    multiply(team_, worker, *w.qkv, m_.narrow, r_.count, [&](int panel, int row, int place, const Sums& sums) {
       each(*w.qkv, m_.narrow, panel, row, place, sums, change ? change->qkv : nullptr,
            [&](int out, __m512 y, __mmask16 mask) {
              if (w.qkv_bias != nullptr) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, w.qkv_bias + out));
@@ -124,20 +124,20 @@ class Forward {
     attention_.run(number, worker, m_.mixed.get());
 
     quantise(m_.attended, m_.mixed.get(), attended_, change ? change->o : nullptr, worker);
-    multiply(team_, *w.o, m_.attended, r_.count, [&](int panel, int row, int place, const Sums& sums) {
+    multiply(team_, worker, *w.o, m_.attended, r_.count, [&](int panel, int row, int place, const Sums& sums) {
       each(*w.o, m_.attended, panel, row, place, sums, change ? change->o : nullptr,
            [&](int out, __m512 y, __mmask16 mask) { add_to(r_.x + at(row, hidden) + out, y, mask); });
     });
     team_.barrier();
 
     quantise_normalised(w.mlp_norm, change ? change->gate_up : nullptr, worker);
-    multiply(team_, *w.gate_up, m_.narrow, r_.count, [&](int panel, int row, int place, const Sums& sums) {
+    multiply(team_, worker, *w.gate_up, m_.narrow, r_.count, [&](int panel, int row, int place, const Sums& sums) {
       gate(*w.gate_up, panel, row, place, sums, change ? change->gate_up : nullptr);
     });
     team_.barrier();
 
     quantise(m_.wide, m_.inner.get(), shape_.inner, change ? change->down : nullptr, worker);
-    multiply(team_, *w.down, m_.wide, r_.count, [&](int panel, int row, int place, const Sums& sums) {
+    multiply(team_, worker, *w.down, m_.wide, r_.count, [&](int panel, int row, int place, const Sums& sums) {
       each(*w.down, m_.wide, panel, row, place, sums, change ? change->down : nullptr,
            [&](int out, __m512 y, __mmask16 mask) { add_to(r_.x + at(row, hidden) + out, y, mask); });
     });

@@ -74,6 +74,10 @@ struct QuantizedRows {
   }
 };
 
+inline int share_begin(int total, int worker, int workers) {
+  return static_cast<int>(static_cast<int64_t>(total) * worker / workers);
+}
+
 // All products of `count` rows with a weight: take(panel, row, row of sums, sums) gets each row of each panel once. A
 // phase of a run: every thread calls it, and comes to a barrier behind it. Threads are in a
 // ComputeScope.
@@ -81,24 +85,24 @@ struct QuantizedRows {
 // What is taken belongs to the block before: a core computes with its vectors while its tiles multiply, and memory does
 // not wait for either.
 template <class Take>
-void multiply(Team& team, const Matrix& weight, const QuantizedRows& rows, int count, Take&& take) {
-  constexpr size_t kPieceBytes = size_t{160} << 10;  // weights that a thread takes at a time
+void multiply(Team& team, int worker, const Matrix& weight, const QuantizedRows& rows, int count, Take&& take) {
   const int blocks = (count + kBlock - 1) / kBlock;
   // Rows at a time: they stay in a core's cache beside a panel.
   const int at_a_time = std::max(1, static_cast<int>(kRowBytes / rows.block_bytes()));
-  const int most = std::max(1, weight.panels / (4 * team.size()));
-  const int step = std::clamp(static_cast<int>(kPieceBytes / weight.panel_bytes()), 1, most);
-  const int pieces = (weight.panels + step - 1) / step;
   const int rounds = (blocks + at_a_time - 1) / at_a_time;
   Sums sums[2];
   int turn = 0, done_panel = 0, done_row = 0, left = 0;
   const auto take_row = [&](int k) {
     if (k < left) take(done_panel, done_row + k, k, sums[turn ^ 1]);
   };
-  for (int piece; (piece = team.next()) < pieces * rounds;) {
-    const int first = piece / pieces * at_a_time, last = std::min(blocks, first + at_a_time);
-    const int from = piece % pieces * step, to = std::min(weight.panels, from + step);
-    for (int panel = from; panel < to; ++panel)
+  // Each worker begins with panels of its own, one behind the other, and helps the others when it is done.
+  for (int ahead = 0; ahead < team.size(); ++ahead) {
+    const int owner = (worker + ahead) % team.size();
+    const int begin = share_begin(weight.panels, owner, team.size());
+    const int share = share_begin(weight.panels, owner + 1, team.size()) - begin;
+    for (int taken; (taken = team.next_of(owner)) < share * rounds;) {
+      const int first = taken / share * at_a_time, last = std::min(blocks, first + at_a_time);
+      const int panel = begin + taken % share;
       for (int block = first; block < last; ++block) {
         const int8_t *own = rows.block(block), *weights = weight.panel(panel);
         const int32_t* totals = rows.block_totals(block);
@@ -113,6 +117,7 @@ void multiply(Team& team, const Matrix& weight, const QuantizedRows& rows, int c
         left = valid;
         turn ^= 1;
       }
+    }
   }
   for (int k = 0; k < left; ++k) take_row(k);
 }

@@ -31,7 +31,7 @@ class Team {
   void run(int threads, Job&& job) {
     std::lock_guard<std::mutex> lock(mutex_);
     start_helpers(std::clamp(threads, 1, kMaxThreads));
-    unit_.store(0, std::memory_order_relaxed);
+    count_anew();
     arrived_.store(0, std::memory_order_relaxed);
     finished_.store(0, std::memory_order_relaxed);
     context_ = &job;
@@ -49,12 +49,15 @@ class Team {
   // The next piece of work of this phase, counted from 0; pieces are few enough that one counter serves all threads.
   int next() { return unit_.fetch_add(1, std::memory_order_relaxed); }
 
+  // As next(), of `worker`'s own share; for shares that each worker takes from in order.
+  int next_of(int worker) { return shares_[worker].taken.fetch_add(1, std::memory_order_relaxed); }
+
   // Returns when all threads are here; pieces are counted anew.
   void barrier() {
     const uint32_t phase = phase_.load(std::memory_order_acquire);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
       arrived_.store(0, std::memory_order_relaxed);
-      unit_.store(0, std::memory_order_relaxed);
+      count_anew();
       phase_.store(phase + 1, std::memory_order_release);
       if (size_ > 1) phase_.notify_all();
       return;
@@ -78,6 +81,11 @@ class Team {
     }
   }
 
+  void count_anew() {
+    unit_.store(0, std::memory_order_relaxed);
+    for (int i = 0; i < size_; ++i) shares_[i].taken.store(0, std::memory_order_relaxed);
+  }
+
   void start_helpers(int threads) {
     if (owner_ != getpid()) {  // a forked child has no threads but the one that forked
       owner_ = getpid();
@@ -99,6 +107,10 @@ class Team {
     }
   }
 
+  struct alignas(64) Share {
+    std::atomic<int> taken{0};
+  };
+
   std::mutex mutex_;
   pid_t owner_ = getpid();
   int helpers_ = 0;
@@ -110,6 +122,7 @@ class Team {
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<uint32_t> phase_{0};
   alignas(64) std::atomic<int> finished_{0};
+  Share shares_[kMaxThreads];
 };
 
 }  // namespace unmask

@@ -38,9 +38,8 @@ inline void multiply_block(const int8_t* rows, const int32_t*, int, const int8_t
   _tile_zero(2);
   _tile_zero(3);
   for (int k = 0; k < depth; ++k, rows += 2 * kTile, panel += 2 * kTile) {
-    if constexpr (kPrefetch)  // the hardware alone stops at the end of a page
-      for (int i = 0; i < 2 * kTile; i += 64)
-        _mm_prefetch(reinterpret_cast<const char*>(panel) + kAhead + i, _MM_HINT_T0);
+    if constexpr (kPrefetch)
+      for (int i = 0; i < 2 * kTile; i += 64) ask_ahead(panel + i);
     _tile_loadd(4, rows, 64);
     _tile_loadd(5, rows + kTile, 64);
     _tile_loadd(6, panel, 64);

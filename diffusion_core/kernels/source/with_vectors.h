@@ -52,8 +52,8 @@ template <int kRows, bool kPrefetch>
   for (int k = 0; k < depth; ++k, rows += 2 * kTile, panel += 2 * kTile)
     for (int i = 0; i < 16; ++i) {
       if constexpr (kPrefetch) {
-        _mm_prefetch(reinterpret_cast<const char*>(panel) + kAhead + 64 * i, _MM_HINT_T0);
-        _mm_prefetch(reinterpret_cast<const char*>(panel) + kAhead + kTile + 64 * i, _MM_HINT_T0);
+        ask_ahead(panel + 64 * i);
+        ask_ahead(panel + kTile + 64 * i);
       }
       const __m512i left = _mm512_xor_si512(_mm512_load_si512(panel + 64 * i), flip);
       const __m512i right = _mm512_xor_si512(_mm512_load_si512(panel + kTile + 64 * i), flip);
