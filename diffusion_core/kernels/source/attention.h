@@ -129,14 +129,19 @@ inline float weigh(const float* scores, float scale, int64_t length, int64_t cou
     return static_cast<__mmask16>(_mm_test_epi8_mask(bytes, bytes) << committed | first_lanes(committed));
   };
   const int64_t all_see = length / kLanes * kLanes;
-  __m512 most = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+  __m512 most[4];
+  for (__m512& each : most) each = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
   int64_t key = 0;
-  for (; key < all_see; key += kLanes) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + key));
-  for (; key < padded; key += kLanes) most = _mm512_mask_max_ps(most, seen(key), most, _mm512_loadu_ps(scores + key));
-  const __m512 factor = _mm512_set1_ps(scale);
-  const __m512 highest = _mm512_mul_ps(_mm512_set1_ps(_mm512_reduce_max_ps(most)), factor);
+  for (; key + 4 * kLanes <= all_see; key += 4 * kLanes)
+    for (int i = 0; i < 4; ++i) most[i] = _mm512_max_ps(most[i], _mm512_loadu_ps(scores + key + i * kLanes));
+  for (; key < all_see; key += kLanes) most[0] = _mm512_max_ps(most[0], _mm512_loadu_ps(scores + key));
+  for (; key < padded; key += kLanes)
+    most[0] = _mm512_mask_max_ps(most[0], seen(key), most[0], _mm512_loadu_ps(scores + key));
+  most[0] = _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
+  const __m512 factor = _mm512_set1_ps(scale * kLog2E);
+  const __m512 highest = _mm512_mul_ps(_mm512_set1_ps(_mm512_reduce_max_ps(most[0])), factor);
   const auto weight = [&](int64_t at) {
-    return exponential(_mm512_fmsub_ps(_mm512_loadu_ps(scores + at), factor, highest));
+    return power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(scores + at), factor, highest));
   };
   __m512 sum = _mm512_setzero_ps();
   for (key = 0; key < all_see; key += kLanes) {

@@ -78,48 +78,119 @@ inline int share_begin(int total, int worker, int workers) {
   return static_cast<int>(static_cast<int64_t>(total) * worker / workers);
 }
 
-// All products of `count` rows with a weight: take(panel, row, row of sums, sums) gets each row of each panel once. A
-// phase of a run: every thread calls it, and comes to a barrier behind it. Threads are in a
-// ComputeScope.
-//
-// What is taken belongs to the block before: a core computes with its vectors while its tiles multiply, and memory does
-// not wait for either.
+// Sums whose rows are still to be taken: those of `count` rows from `first` on, of one panel.
+struct Untaken {
+  const Sums* sums = nullptr;
+  int panel = 0, first = 0, count = 0, taken = 0;
+
+  template <class Take>
+  void some(int rows, const Take& take) {
+    for (; rows > 0 && taken < count; --rows, ++taken) take(panel, first + taken, taken % kBlock, sums[taken / kBlock]);
+  }
+};
+
+// The panels that a worker multiplies: some of its own, one behind the other, then those that others have not come to.
+// All of them go by `rounds` times.
+class PanelShare {
+ public:
+  PanelShare(Team& team, int worker, int panels, int rounds)
+      : team_(team), worker_(worker), panels_(panels), rounds_(rounds) {}
+
+  // Whether there is another one.
+  bool next(int& panel, int& round) {
+    for (; ahead_ < team_.size(); ++ahead_) {
+      const int owner = (worker_ + ahead_) % team_.size();
+      const int begin = share_begin(panels_, owner, team_.size());
+      const int share = share_begin(panels_, owner + 1, team_.size()) - begin;
+      const int taken = team_.next_of(owner);
+      if (taken >= share * rounds_) continue;
+      panel = begin + taken % share;
+      round = taken / share;
+      return true;
+    }
+    return false;
+  }
+
+ private:
+  Team& team_;
+  const int worker_, panels_, rounds_;
+  int ahead_ = 0;
+};
+
+// How the blocks of `count` rows go by: as many at a time as stay in a core's cache beside a panel.
+struct Rounds {
+  int blocks, at_a_time;
+
+  Rounds(const QuantizedRows& rows, int count, int most)
+      : blocks((count + kBlock - 1) / kBlock),
+        at_a_time(std::clamp(static_cast<int>(kRowBytes / rows.block_bytes()), 1, most)) {}
+  int count() const { return (blocks + at_a_time - 1) / at_a_time; }
+  int first(int round) const { return round * at_a_time; }
+  int last(int round) const { return std::min(blocks, (round + 1) * at_a_time); }
+};
+
 template <class Take>
-void multiply(Team& team, int worker, const Matrix& weight, const QuantizedRows& rows, int count, Take&& take) {
-  const int blocks = (count + kBlock - 1) / kBlock;
-  // Rows at a time: they stay in a core's cache beside a panel.
-  const int at_a_time = std::max(1, static_cast<int>(kRowBytes / rows.block_bytes()));
-  const int rounds = (blocks + at_a_time - 1) / at_a_time;
+void multiply_few(Team& team, int worker, const Matrix& weight, const QuantizedRows& rows, int count,
+                  const Take& take) {
+  const Rounds rounds(rows, count, count);
+  PanelShare share(team, worker, weight.panels, rounds.count());
   Sums sums[2];
   int turn = 0, done_panel = 0, done_row = 0, left = 0;
   const auto take_row = [&](int k) {
     if (k < left) take(done_panel, done_row + k, k, sums[turn ^ 1]);
   };
-  // Each worker begins with panels of its own, one behind the other, and helps the others when it is done.
-  for (int ahead = 0; ahead < team.size(); ++ahead) {
-    const int owner = (worker + ahead) % team.size();
-    const int begin = share_begin(weight.panels, owner, team.size());
-    const int share = share_begin(weight.panels, owner + 1, team.size()) - begin;
-    for (int taken; (taken = team.next_of(owner)) < share * rounds;) {
-      const int first = taken / share * at_a_time, last = std::min(blocks, first + at_a_time);
-      const int panel = begin + taken % share;
-      for (int block = first; block < last; ++block) {
-        const int8_t *own = rows.block(block), *weights = weight.panel(panel);
-        const int32_t* totals = rows.block_totals(block);
-        const int valid = std::min(kBlock, count - block * kBlock);
-        if (block == first)
-          multiply_block<true>(own, totals, valid, weights, weight.depth, sums[turn], take_row);
-        else
-          multiply_block<false>(own, totals, valid, weights, weight.depth, sums[turn], take_row);
-        for (int k = weight.depth; k < left; ++k) take_row(k);
-        done_panel = panel;
-        done_row = block * kBlock;
-        left = valid;
-        turn ^= 1;
-      }
+  for (int panel, round; share.next(panel, round);) {
+    const int first = rounds.first(round), last = rounds.last(round);
+    for (int block = first; block < last; ++block) {
+      const int8_t *own = rows.block(block), *weights = weight.panel(panel);
+      const int32_t* totals = rows.block_totals(block);
+      const int valid = std::min(kBlock, count - block * kBlock);
+      if (block == first)
+        multiply_block<true>(own, totals, valid, weights, weight.depth, sums[turn], take_row);
+      else
+        multiply_block<false>(own, totals, valid, weights, weight.depth, sums[turn], take_row);
+      for (int k = weight.depth; k < left; ++k) take_row(k);
+      done_panel = panel;
+      done_row = block * kBlock;
+      left = valid;
+      turn ^= 1;
     }
   }
   for (int k = 0; k < left; ++k) take_row(k);
+}
+
+// All blocks beside one another, a piece of the inputs at a time.
+template <class Take>
+void multiply_many(Team& team, int worker, const Matrix& weight, const QuantizedRows& rows, int count,
+                   const Take& take) {
+  constexpr int kMostBlocks = 16;
+  const Rounds rounds(rows, count, kMostBlocks);
+  PanelShare share(team, worker, weight.panels, rounds.count());
+  const int rate = (kBlock + weight.depth - 1) / weight.depth;  // rows to be taken at each step
+  Sums sums[2][kMostBlocks];
+  int turn = 0;
+  Untaken untaken;
+  for (int panel, round; share.next(panel, round);) {
+    const int first = rounds.first(round), blocks = rounds.last(round) - first;
+    multiply_blocks(rows.block(first), rows.block_bytes(), blocks, weight.panel(panel), weight.depth, sums[turn],
+                    [&](int) { untaken.some(rate, take); });
+    untaken.some(kMostBlocks * kBlock, take);
+    untaken = {sums[turn], panel, first * kBlock, std::min(blocks * kBlock, count - first * kBlock)};
+    turn ^= 1;
+  }
+  untaken.some(kMostBlocks * kBlock, take);
+}
+
+// All products of `count` rows with a weight: take(panel, row, row of sums, sums) gets each row of each panel once. A
+// phase of a run: every thread calls it, and comes to a barrier behind it. Threads are in a ComputeScope.
+//
+// What is taken belongs to what was multiplied before: a core computes with its vectors while its tiles multiply, and
+// memory does not wait for either.
+template <class Take>
+void multiply(Team& team, int worker, const Matrix& weight, const QuantizedRows& rows, int count, Take&& take) {
+  if constexpr (kManyRows > 0)
+    if (count >= kManyRows) return multiply_many(team, worker, weight, rows, count, take);
+  multiply_few(team, worker, weight, rows, count, take);
 }
 
 }  // namespace unmask

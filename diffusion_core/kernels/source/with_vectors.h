@@ -15,6 +15,7 @@ namespace unmask {
 // VNNI multiplies unsigned by signed numbers: weights are taken as 128 more than they are, and 128 times the sum of a
 // row is taken off its result.
 constexpr bool kNeedsTotals = true;
+constexpr int kManyRows = 0;  // one block after the other, always
 
 struct ComputeScope {
   ComputeScope() {}
