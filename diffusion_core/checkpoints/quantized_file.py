@@ -28,7 +28,7 @@ from diffusion_core.model.layers import AdaptedLinear
 from diffusion_core.model.output_head import pack_head, quantized_head
 from diffusion_core.model.packed import PackedLinear, can_pack, replace_linears, serving_matrix
 from diffusion_core.model.quantization import GROUP_SIZE, Quantization
-from diffusion_core.model.quantized import QuantizedWeight, quantize_weight, why_not_quantized
+from diffusion_core.model.quantized import QuantizedWeight, quantize_weight, why_not_eight_bits
 from diffusion_core.model.transformer import Transformer
 
 WEIGHTS_FILES = {kind: f"model.{kind.value}.safetensors" for kind in (Quantization.INT8, Quantization.INT4)}
@@ -123,7 +123,7 @@ def load_quantized(
         return PackedLinear(linear.name, serving_matrix(weight, linear.name), linear.bias)
 
     replace_linears(model, make)
-    if device.type == "cpu" and not why_not_quantized("cpu"):
+    if device.type == "cpu" and not why_not_eight_bits("cpu"):
         head = _read_weight(path, _HEAD, device, Quantization.INT8)
         assert isinstance(head, QuantizedWeight)
         model.packed_head = quantized_head(head)

@@ -69,11 +69,12 @@ def choose_precision(config: EngineConfig, device: torch.device, stored_bytes: i
     if config.dtype not in _QUANTIZED:
         is_cpu = device.type == "cpu"
         narrow = is_cpu and config.dtype == "auto" and _prefers_int8(stored_bytes)
-        return Precision(choose_dtype(config, device), Quantization.INT8 if narrow else Quantization.NONE)
+        weights = Quantization.INT8 if narrow else Quantization.NONE
+        return Precision(_choose_dtype_beside(weights, config, device), weights)
     weights = Quantization(config.dtype)
     if reason := why_not_served(weights, device.type):
         raise ConfigError(f"engine.dtype is {weights}, and {reason}: use auto or int4")
-    return Precision(choose_dtype(config, device), weights)
+    return Precision(_choose_dtype_beside(weights, config, device), weights)
 
 
 def choose_dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
@@ -85,6 +86,12 @@ def choose_dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
     # Without these instructions bfloat16 is emulated and slower than float32.
     has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() if torch.backends.mkldnn.is_available() else False  # type: ignore[no-untyped-call]
     return torch.bfloat16 if has_bf16 else torch.float32
+
+
+def _choose_dtype_beside(weights: Quantization, config: EngineConfig, device: torch.device) -> torch.dtype:
+    """Our own kernels keep keys and values in bfloat16, on CPUs that do not compute in it too."""
+    has_kernels = weights is Quantization.INT8 and device.type == "cpu" and not why_no_kernels()
+    return torch.bfloat16 if has_kernels else choose_dtype(config, device)
 
 
 def _prefers_int8(stored_bytes: int) -> bool:

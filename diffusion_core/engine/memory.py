@@ -17,7 +17,7 @@ from diffusion_core.errors import OutOfMemory
 from diffusion_core.model.config import AttentionPattern, ModelConfig
 from diffusion_core.model.packed import can_pack, why_not_served
 from diffusion_core.model.quantization import Quantization
-from diffusion_core.model.quantized import why_not_quantized
+from diffusion_core.model.quantized import why_not_eight_bits
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Demand:
     def footprint(self) -> Footprint:
         """Memory that it takes."""
         config, device, precision = self.config, self.device, self.precision
-        has_int8 = precision.weights is not Quantization.NONE and device.type == "cpu" and not why_not_quantized("cpu")
+        has_int8 = precision.weights is not Quantization.NONE and device.type == "cpu" and not why_not_eight_bits("cpu")
         captures = config.capture in ("exact", "fast") or (config.capture == "auto" and device.type == "cuda")
         return estimate(
             self.shape,

@@ -21,17 +21,21 @@ class Kind:
     flags: tuple[str, ...] = ()
 
 
-_COMMON = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "fma")
-_BF16 = ("-mavx512bf16",)
+_AVX2 = ("avx2", "fma")
+_AVX512 = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "fma")
+_AVX512_FLAGS = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mfma")
+_BF16_FLAGS = (*_AVX512_FLAGS, "-mavx512bf16")
 # The best first.
 KINDS = (
     Kind(
         "amx",
-        (*_COMMON, "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"),
-        (*_BF16, "-mamx-tile", "-mamx-int8", "-mamx-bf16"),
+        (*_AVX512, "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"),
+        (*_BF16_FLAGS, "-mamx-tile", "-mamx-int8", "-mamx-bf16"),
     ),
-    Kind("avx512_bf16", (*_COMMON, "avx512_bf16"), _BF16),
-    Kind("avx512", _COMMON),
+    Kind("avx512_bf16", (*_AVX512, "avx512_bf16"), _BF16_FLAGS),
+    Kind("avx512", _AVX512, _AVX512_FLAGS),
+    Kind("avx_vnni", (*_AVX2, "avx_vnni"), ("-mavx2", "-mfma", "-mavxvnni")),
+    Kind("avx2", _AVX2, ("-mavx2", "-mfma")),
 )
 
 

@@ -107,7 +107,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     kinds = usable_kinds()
     if not kinds:
         wanted = os.environ.get(SWITCH, "auto")
-        return None, "this CPU has no AVX-512 with VNNI" if wanted == "auto" else f"{SWITCH} is {wanted}"
+        return None, "this CPU has no AVX2 with FMA" if wanted == "auto" else f"{SWITCH} is {wanted}"
     reason = ""
     for kind in kinds:
         try:

@@ -15,7 +15,7 @@ from diffusion_core.kernels.library import why_no_kernels
 from diffusion_core.model.native_matrix import NativeMatrix
 from diffusion_core.model.packed import PackedMatrix, ServingMatrix, can_pack, serving_matrix
 from diffusion_core.model.quantization import Quantization
-from diffusion_core.model.quantized import QuantizedWeight, quantize_weight, why_not_quantized
+from diffusion_core.model.quantized import QuantizedWeight, quantize_weight, why_not_eight_bits
 
 # Outputs of a piece: with 96 rows of a round its scores, and twice as many in 8 bits, stay in memory that is kept.
 PIECE = 32768
@@ -62,7 +62,7 @@ def pack_head(weight: torch.Tensor, quantization: Quantization) -> OutputHead | 
 
     Where the CPU multiplies 8 bits exactly they are enough for it; 4 would not be.
     """
-    if quantization is not Quantization.NONE and weight.device.type == "cpu" and not why_not_quantized("cpu"):
+    if quantization is not Quantization.NONE and weight.device.type == "cpu" and not why_not_eight_bits("cpu"):
         return quantized_head(quantize_weight(weight))
     if can_pack(weight.device, weight.dtype):
         return OutputHead([PackedMatrix(part) for part in torch.split(weight, PIECE)])

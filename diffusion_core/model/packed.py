@@ -26,7 +26,13 @@ from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 from diffusion_core.model.layers import AdaptableLinear, AdaptedLinear
 from diffusion_core.model.native_matrix import NativeMatrix
 from diffusion_core.model.quantization import Quantization
-from diffusion_core.model.quantized import QuantizedMatrix, QuantizedWeight, quantize_weight, why_not_quantized
+from diffusion_core.model.quantized import (
+    QuantizedMatrix,
+    QuantizedWeight,
+    quantize_weight,
+    why_not_eight_bits,
+    why_not_quantized,
+)
 from diffusion_core.model.tiled import tile_int4, tile_int8
 from diffusion_core.native import compute_apart
 
@@ -158,7 +164,7 @@ def why_not_served(quantization: Quantization, device_type: str) -> str:
     a GPU; on a CPU they are for speed, and serve only where their products are exact.
     """
     if quantization is Quantization.INT8 and device_type == "cpu":
-        return why_not_quantized("cpu")
+        return why_not_eight_bits("cpu")
     return ""
 
 

@@ -20,6 +20,7 @@ from functools import cache
 
 import torch
 
+from diffusion_core.kernels.library import why_no_kernels
 from diffusion_core.native import compute_apart
 
 _LIMIT = 127  # -128 has no opposite
@@ -130,11 +131,16 @@ def multiplies_tiles() -> bool:
     return torch.cpu._is_amx_tile_supported() and ("AMX" in limit.upper() or limit.upper() in ("ALL", "DEFAULT"))
 
 
+def why_not_eight_bits(device_type: str) -> str:
+    """Why weights in 8 bits cannot serve on this kind of device; empty when they can: by our own kernels or torch's."""
+    return "" if device_type == "cpu" and not why_no_kernels() else why_not_quantized(device_type)
+
+
 @cache
 def why_not_quantized(device_type: str) -> str:
-    """Why weights in 8 bits cannot serve on this kind of device; empty when they can.
+    """Why torch's products of weights in 8 bits cannot serve on this kind of device; empty when they can.
 
-    The kernels are tried: with AVX2 alone oneDNN adds pairs of products in 16 bits, which overflow.
+    They are tried: with AVX2 alone oneDNN adds pairs of products in 16 bits, which overflow.
     """
     if device_type != "cpu":
         return f"the kernels are for the CPU, and the device is {device_type}"

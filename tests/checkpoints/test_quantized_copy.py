@@ -175,7 +175,7 @@ def test_an_engine_serves_them_and_verified_equals_autoregressive(tmp_path: Path
 def test_where_8_bits_cannot_be_used_the_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = save_tiny_checkpoint(tmp_path / "base")
     # What the probe says is the CPU's affair; that it is heard is ours.
-    monkeypatch.setattr("diffusion_core.model.packed.why_not_quantized", lambda device: "this CPU has no VNNI")
+    monkeypatch.setattr("diffusion_core.model.packed.why_not_eight_bits", lambda device: "this CPU has no VNNI")
     with pytest.raises(ConfigError, match=r"engine\.dtype is int8, and this CPU has no VNNI: use auto or int4"):
         Engine(EngineConfig(model=str(base), dtype="int8"))
     with pytest.raises(ConfigError, match="int8 weights cannot be used here: this CPU has no VNNI"):

@@ -31,7 +31,7 @@ EIGHT_B = FULL_SIZE["stable-diffcoder-8b"]
 def wide_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The figures of a CPU with instructions for bfloat16 and 8 bits, whatever this one has."""
     monkeypatch.setattr(memory, "can_pack", lambda device, dtype: True)
-    monkeypatch.setattr(memory, "why_not_quantized", lambda device_type: "")
+    monkeypatch.setattr(memory, "why_not_eight_bits", lambda device_type: "")
     monkeypatch.setattr(memory, "why_not_served", lambda quantization, device_type: "")
 
 

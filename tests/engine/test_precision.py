@@ -12,8 +12,10 @@ from helpers.tiny_models import save_tiny_checkpoint
 from diffusion_core.checkpoints.store import stored_bytes
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine import device as devices
-from diffusion_core.engine.device import choose_dtype, choose_precision
+from diffusion_core.engine.device import Precision, choose_dtype, choose_precision
 from diffusion_core.engine.engine import Engine
+from diffusion_core.errors import ConfigError
+from diffusion_core.model import quantized
 from diffusion_core.model.quantization import Quantization
 from diffusion_core.model.quantized import multiplies_tiles, why_not_quantized
 from diffusion_core.requests import CompletionRequest
@@ -79,6 +81,22 @@ def test_with_kernels_of_our_own_large_models_have_8_bits(monkeypatch: pytest.Mo
     assert [form("auto", stored) for stored in (SMALL, LARGE, HUGE)] == [Quantization.NONE, *[Quantization.INT8] * 2]
     assert form("bfloat16", LARGE) is Quantization.NONE
     assert form("auto", LARGE, torch.device("cuda")) is Quantization.NONE
+
+
+def test_kernels_of_our_own_need_nothing_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantized, "why_not_quantized", lambda device_type: "sums overflow")
+    monkeypatch.setattr(devices, "choose_dtype", lambda config, device: torch.float32)
+    for module in (devices, quantized):
+        monkeypatch.setattr(module, "why_no_kernels", lambda: "")
+    for dtype in ("auto", "int8"):
+        precision = choose_precision(EngineConfig(dtype=dtype), CPU, LARGE)
+        assert precision == Precision(torch.bfloat16, Quantization.INT8), "they keep keys and values in bfloat16"
+    assert choose_precision(EngineConfig(dtype="float32"), CPU, LARGE) == Precision(torch.float32)
+    for module in (devices, quantized):
+        monkeypatch.setattr(module, "why_no_kernels", lambda: "no compiler")
+    assert choose_precision(EngineConfig(), CPU, LARGE) == Precision(torch.float32)
+    with pytest.raises(ConfigError, match="overflow"):
+        choose_precision(EngineConfig(dtype="int8"), CPU, LARGE)
 
 
 @pytest.mark.parametrize(("limit", "may"), [("ALL", True), ("avx512_core_amx", True), ("AVX512_CORE_VNNI", False)])

@@ -44,9 +44,9 @@ void read_rows(Team& team, const bf16* x, const float* wide, int count, int size
   for (int row; (row = team.next()) < count;) {
     const size_t begin = static_cast<size_t>(row) * static_cast<size_t>(size);
     rows.set(row, [&](int i) {
-      const __mmask16 mask = first_lanes(size - i);
-      if (wide != nullptr) return _mm512_maskz_loadu_ps(mask, wide + begin + i);
-      return widen(_mm256_maskz_loadu_epi16(mask, x + begin + i));
+      const Mask mask = first_lanes(size - i);
+      if (wide != nullptr) return load(mask, wide + begin + i);
+      return load_bf16(mask, x + begin + i);
     });
   }
   team.barrier();
@@ -104,15 +104,15 @@ UNMASK_API int unmask_product(const Matrix* matrix, const bf16* x, const float* 
       multiply(team, worker, *matrix, rows, count, [&](int panel, int row, int place, const Sums& sums) {
         for (int half = 0; half < 2; ++half) {
           const int out = matrix->first_output(panel, half);
-          const __mmask16 mask = first_lanes(matrix->valid_outputs(panel, half));
-          const __m512 scales = _mm512_loadu_ps(matrix->scales.get() + panel * kPanel + half * kLanes);
-          __m512 sum = sums.scaled(place, half, scales, rows.scales.get()[row]);
-          if (bias != nullptr) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, bias + out));
+          const Mask mask = first_lanes(matrix->valid_outputs(panel, half));
+          const Floats scales = load(matrix->scales.get() + panel * kPanel + half * kLanes);
+          Floats sum = sums.scaled(place, half, scales, rows.scales.get()[row]);
+          if (bias != nullptr) sum = plus(sum, load(mask, bias + out));
           const size_t to = static_cast<size_t>(row) * static_cast<size_t>(matrix->outputs) + static_cast<size_t>(out);
           if (narrow != nullptr)
-            _mm256_mask_storeu_epi16(narrow + to, mask, unmask::narrow(sum));
+            store_bf16(narrow + to, mask, sum);
           else
-            _mm512_mask_storeu_ps(y + to, mask, sum);
+            store(y + to, mask, sum);
         }
       });
       team.barrier();
@@ -151,18 +151,16 @@ UNMASK_API int unmask_best(const Matrix* matrix, const bf16* x, const float* wid
       multiply(team, worker, *matrix, rows, count, [&](int panel, int row, int place, const Sums& sums) {
         for (int half = 0; half < 2; ++half) {
           const int out = matrix->first_output(panel, half);
-          const __mmask16 valid = first_lanes(matrix->valid_outputs(panel, half));
-          const __m512 scales = _mm512_loadu_ps(matrix->scales.get() + panel * kPanel + half * kLanes);
-          const __m512i numbers = _mm512_add_epi32(
-              _mm512_set1_epi32(out), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-          const __m512 score = sums.scaled(place, half, scales, rows.scales.get()[row]);
-          const __m512 old = _mm512_load_ps(most + row * kLanes);
-          const __m512i old_number = _mm512_load_si512(where + row * kLanes);
-          __mmask16 better = _mm512_mask_cmp_ps_mask(valid, score, old, _CMP_GT_OQ);
-          const __mmask16 equal = _mm512_mask_cmp_ps_mask(valid, score, old, _CMP_EQ_OQ);
-          better = static_cast<__mmask16>(better | _mm512_mask_cmplt_epi32_mask(equal, numbers, old_number));
-          _mm512_store_ps(most + row * kLanes, _mm512_mask_mov_ps(old, better, score));
-          _mm512_store_si512(where + row * kLanes, _mm512_mask_mov_epi32(old_number, better, numbers));
+          const Mask valid = first_lanes(matrix->valid_outputs(panel, half));
+          const Floats scales = load(matrix->scales.get() + panel * kPanel + half * kLanes);
+          const Words numbers = plus(words(out), count_up());
+          const Floats score = sums.scaled(place, half, scales, rows.scales.get()[row]);
+          const Floats old = load(most + row * kLanes);
+          const Words old_number = load_words(where + row * kLanes);
+          const Mask first = equal(score, old) & less(numbers, old_number);
+          const Mask better = static_cast<Mask>(valid & (greater(score, old) | first));
+          store(most + row * kLanes, choose(better, score, old));
+          store_words(where + row * kLanes, choose(better, numbers, old_number));
         }
       });
       std::lock_guard<std::mutex> merge_lock(merging);

@@ -93,27 +93,22 @@ inline void pack_keys(const Heads& heads, const bf16* keys, const bf16* values, 
                       bf16* to_keys, bf16* to_values) {
   for (int part = 0; part < 2; ++part)
     for (int step = 0; step < heads.key_steps(); ++step, to_keys += 512) {
-      __m512i words[16];
-      const int left = heads.size - 32 * step;
-      const __mmask32 mask = left >= 32 ? ~__mmask32(0) : (__mmask32(1) << left) - 1;
+      Words words[16];
+      const int left = 2 * (heads.size - 32 * step);
       for (int i = 0; i < 16; ++i) {
         const int64_t key = first + 16 * part + i;
-        words[i] =
-            key < end ? _mm512_maskz_loadu_epi16(mask, keys + key * heads.size + 32 * step) : _mm512_setzero_si512();
+        words[i] = key < end ? load_bytes(keys + key * heads.size + 32 * step, left) : zero_words();
       }
       transpose(words);
-      for (int i = 0; i < 16; ++i) _mm512_store_si512(to_keys + 32 * i, words[i]);
+      for (int i = 0; i < 16; ++i) store_words(to_keys + 32 * i, words[i]);
     }
   for (int tile = 0; tile < heads.value_tiles(); ++tile)
     for (int pair = 0; pair < 16; ++pair, to_values += 32) {
       const int64_t key = first + 2 * pair;
       const auto read = [&](int64_t k) {
-        const __m256i x =
-            k < end ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + k * heads.size + 16 * tile))
-                    : _mm256_setzero_si256();
-        return _mm512_cvtepu16_epi32(x);
+        return k < end ? load_halves(values + k * heads.size + 16 * tile) : zero_words();
       };
-      _mm512_store_si512(to_values, _mm512_or_si512(read(key), _mm512_slli_epi32(read(key + 1), 16)));
+      store_words(to_values, bit_or(read(key), shift_left<16>(read(key + 1))));
     }
 }
 
@@ -123,38 +118,35 @@ inline float weigh(const float* scores, float scale, int64_t length, int64_t cou
                    int64_t padded, bf16* weights) {
   const auto seen = [&](int64_t key) {
     const int64_t committed = std::clamp<int64_t>(length - key, 0, kLanes);
-    if (committed == kLanes) return __mmask16(0xffff);
+    if (committed == kLanes) return Mask(0xffff);
     const int64_t own = key + committed - length;  // of the rows themselves, from here on
-    const __m128i bytes = _mm_maskz_loadu_epi8(first_lanes(std::min(count - own, kLanes - committed)), visible + own);
-    return static_cast<__mmask16>(_mm_test_epi8_mask(bytes, bytes) << committed | first_lanes(committed));
+    const Mask others = nonzero_bytes(visible + own, std::min(count - own, kLanes - committed));
+    return static_cast<Mask>(others << committed | first_lanes(committed));
   };
   const int64_t all_see = length / kLanes * kLanes;
-  __m512 most[4];
-  for (__m512& each : most) each = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
+  Floats most[4];
+  for (Floats& each : most) each = floats(-std::numeric_limits<float>::infinity());
   int64_t key = 0;
   for (; key + 4 * kLanes <= all_see; key += 4 * kLanes)
-    for (int i = 0; i < 4; ++i) most[i] = _mm512_max_ps(most[i], _mm512_loadu_ps(scores + key + i * kLanes));
-  for (; key < all_see; key += kLanes) most[0] = _mm512_max_ps(most[0], _mm512_loadu_ps(scores + key));
-  for (; key < padded; key += kLanes)
-    most[0] = _mm512_mask_max_ps(most[0], seen(key), most[0], _mm512_loadu_ps(scores + key));
-  most[0] = _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
-  const __m512 factor = _mm512_set1_ps(scale * kLog2E);
-  const __m512 highest = _mm512_mul_ps(_mm512_set1_ps(_mm512_reduce_max_ps(most[0])), factor);
-  const auto weight = [&](int64_t at) {
-    return power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(scores + at), factor, highest));
-  };
-  __m512 sum = _mm512_setzero_ps();
+    for (int i = 0; i < 4; ++i) most[i] = larger(most[i], load(scores + key + i * kLanes));
+  for (; key < all_see; key += kLanes) most[0] = larger(most[0], load(scores + key));
+  for (; key < padded; key += kLanes) most[0] = choose(seen(key), larger(most[0], load(scores + key)), most[0]);
+  most[0] = larger(larger(most[0], most[1]), larger(most[2], most[3]));
+  const Floats factor = floats(scale * kLog2E);
+  const Floats highest = times(floats(largest(most[0])), factor);
+  const auto weight = [&](int64_t at) { return power_of_two(fmsub(load(scores + at), factor, highest)); };
+  Floats sum = zero_floats();
   for (key = 0; key < all_see; key += kLanes) {
-    const __m512 one = weight(key);
-    sum = _mm512_add_ps(sum, one);
+    const Floats one = weight(key);
+    sum = plus(sum, one);
     store_bf16(weights + key, one);
   }
   for (; key < padded; key += kLanes) {
-    const __m512 one = _mm512_maskz_mov_ps(seen(key), weight(key));
-    sum = _mm512_add_ps(sum, one);
+    const Floats one = choose(seen(key), weight(key), zero_floats());
+    sum = plus(sum, one);
     store_bf16(weights + key, one);
   }
-  return _mm512_reduce_add_ps(sum);
+  return total(sum);
 }
 
 }  // namespace unmask

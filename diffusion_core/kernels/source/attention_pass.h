@@ -16,16 +16,16 @@ inline size_t at(int row, int width) { return static_cast<size_t>(row) * static_
 
 // Root-mean-square normalisation of `x` [size] into `y`, which is filled up with zeros to a multiple of 64.
 inline void normalise(const float* x, const float* weight, int size, float epsilon, float* y) {
-  __m512 squares = _mm512_setzero_ps();
+  Floats squares = zero_floats();
   for (int i = 0; i < size; i += kLanes) {
-    const __m512 v = _mm512_maskz_loadu_ps(first_lanes(size - i), x + i);
-    squares = _mm512_fmadd_ps(v, v, squares);
+    const Floats v = load(first_lanes(size - i), x + i);
+    squares = fmadd(v, v, squares);
   }
-  const float factor = 1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / static_cast<float>(size) + epsilon);
+  const float factor = 1.0f / std::sqrt(total(squares) / static_cast<float>(size) + epsilon);
   for (int i = 0; i < static_cast<int>(round_up(static_cast<size_t>(size), 64)); i += kLanes) {
-    const __mmask16 mask = first_lanes(size - i);
-    const __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + i), _mm512_set1_ps(factor));
-    _mm512_storeu_ps(y + i, _mm512_mul_ps(v, _mm512_maskz_loadu_ps(mask, weight + i)));
+    const Mask mask = first_lanes(size - i);
+    const Floats v = times(load(mask, x + i), floats(factor));
+    store(y + i, times(v, load(mask, weight + i)));
   }
 }
 
@@ -67,7 +67,7 @@ class AttentionPass {
         x = scratch;
       }
       for (int i = 0; i < h.size; i += kLanes) {
-        __m512 y = _mm512_loadu_ps(x + i);
+        Floats y = load(x + i);
         bf16* to;
         if (is_query || is_key) y = rotated(x, i, rows_.cosines + at(row, h.size), rows_.sines + at(row, h.size));
         if (is_query)
@@ -140,19 +140,17 @@ class AttentionPass {
         padded, stride, mixed);
     for (int64_t i = 0; i < valid; ++i) {
       const int row = s.rows[(first + i) / h.group()];
-      const __m512 factor = _mm512_set1_ps(1.0f / sums[i]);
+      const Floats factor = floats(1.0f / sums[i]);
       float* to = to_rows + at(row, h.queries * h.size) + (head * h.group() + (first + i) % h.group()) * h.size;
       for (int part = 0; part < h.value_tiles(); ++part)
-        _mm512_storeu_ps(to + part * kLanes, _mm512_mul_ps(_mm512_load_ps(mixed + (part * 16 + i) * 16), factor));
+        store(to + part * kLanes, times(load(mixed + (part * 16 + i) * 16), factor));
     }
   }
 
-  __m512 rotated(const float* x, int i, const float* cosines, const float* sines) const {
+  Floats rotated(const float* x, int i, const float* cosines, const float* sines) const {
     const int half = heads_.size / 2;
-    const __m512 other =
-        i < half ? _mm512_sub_ps(_mm512_setzero_ps(), _mm512_loadu_ps(x + i + half)) : _mm512_loadu_ps(x + i - half);
-    return _mm512_fmadd_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(cosines + i),
-                           _mm512_mul_ps(other, _mm512_loadu_ps(sines + i)));
+    const Floats other = i < half ? minus(zero_floats(), load(x + i + half)) : load(x + i - half);
+    return fmadd(load(x + i), load(cosines + i), times(other, load(sines + i)));
   }
 
   Team& team_;

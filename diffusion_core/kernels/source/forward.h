@@ -82,8 +82,7 @@ class Forward {
     take_tap(shape_.layers, tap);
     for (int row; (row = team_.next()) < r_.count;) {
       float* y = normalised(row, r_.norm, worker);
-      for (int i = 0; i < shape_.hidden; i += kLanes)
-        store_bf16(r_.hidden + at(row, shape_.hidden) + i, _mm512_loadu_ps(y + i));
+      for (int i = 0; i < shape_.hidden; i += kLanes) store_bf16(r_.hidden + at(row, shape_.hidden) + i, load(y + i));
     }
     team_.barrier();
   }
@@ -98,7 +97,7 @@ class Forward {
     for (int row; (row = team_.next()) < r_.count;)
       for (int i = 0; i < shape_.hidden; i += kLanes)
         store_bf16(r_.tapped + (at(tap, r_.count) + static_cast<size_t>(row)) * shape_.hidden + i,
-                   _mm512_loadu_ps(r_.x + at(row, shape_.hidden) + i));
+                   load(r_.x + at(row, shape_.hidden) + i));
     team_.barrier();
     return tap + 1;
   }
@@ -111,9 +110,9 @@ class Forward {
     quantise_normalised(w.attention_norm, change ? change->qkv : nullptr, worker);
     multiply(team_, worker, *w.qkv, m_.narrow, r_.count, [&](int panel, int row, int place, const Sums& sums) {
       each(*w.qkv, m_.narrow, panel, row, place, sums, change ? change->qkv : nullptr,
-           [&](int out, __m512 y, __mmask16 mask) {
-             if (w.qkv_bias != nullptr) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, w.qkv_bias + out));
-             _mm512_mask_storeu_ps(m_.qkv.get() + at(row, total_) + out, mask, y);
+           [&](int out, Floats y, Mask mask) {
+             if (w.qkv_bias != nullptr) y = plus(y, load(mask, w.qkv_bias + out));
+             store(m_.qkv.get() + at(row, total_) + out, mask, y);
            });
     });
     team_.barrier();
@@ -126,7 +125,7 @@ class Forward {
     quantise(m_.attended, m_.mixed.get(), attended_, change ? change->o : nullptr, worker);
     multiply(team_, worker, *w.o, m_.attended, r_.count, [&](int panel, int row, int place, const Sums& sums) {
       each(*w.o, m_.attended, panel, row, place, sums, change ? change->o : nullptr,
-           [&](int out, __m512 y, __mmask16 mask) { add_to(r_.x + at(row, hidden) + out, y, mask); });
+           [&](int out, Floats y, Mask mask) { add_to(r_.x + at(row, hidden) + out, y, mask); });
     });
     team_.barrier();
 
@@ -139,14 +138,12 @@ class Forward {
     quantise(m_.wide, m_.inner.get(), shape_.inner, change ? change->down : nullptr, worker);
     multiply(team_, worker, *w.down, m_.wide, r_.count, [&](int panel, int row, int place, const Sums& sums) {
       each(*w.down, m_.wide, panel, row, place, sums, change ? change->down : nullptr,
-           [&](int out, __m512 y, __mmask16 mask) { add_to(r_.x + at(row, hidden) + out, y, mask); });
+           [&](int out, Floats y, Mask mask) { add_to(r_.x + at(row, hidden) + out, y, mask); });
     });
     team_.barrier();
   }
 
-  static void add_to(float* place, __m512 y, __mmask16 mask) {
-    _mm512_mask_storeu_ps(place, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, place), y));
-  }
+  static void add_to(float* place, Floats y, Mask mask) { store(place, mask, plus(load(mask, place), y)); }
 
   float* row_memory(int worker) { return m_.rows.get() + static_cast<size_t>(worker) * widest(); }
 
@@ -160,7 +157,7 @@ class Forward {
   void quantise_normalised(const float* weight, const Pair* pair, int worker) {
     for (int row; (row = team_.next()) < r_.count;) {
       const float* y = normalised(row, weight, worker);
-      m_.narrow.set(row, [y](int i) { return _mm512_loadu_ps(y + i); });
+      m_.narrow.set(row, [y](int i) { return load(y + i); });
       if (pair != nullptr && row >= r_.first_slot) make_low(y, *pair, row, worker);
     }
     team_.barrier();
@@ -170,7 +167,7 @@ class Forward {
   void quantise(QuantizedRows& to, const float* rows, int size, const Pair* pair, int worker) {
     for (int row; (row = team_.next()) < r_.count;) {
       const float* y = rows + at(row, size);
-      to.set(row, [y, size](int i) { return _mm512_maskz_loadu_ps(first_lanes(size - i), y + i); });
+      to.set(row, [y, size](int i) { return load(first_lanes(size - i), y + i); });
       if (pair != nullptr && row >= r_.first_slot) make_low(y, *pair, row, worker);
     }
     team_.barrier();
@@ -183,7 +180,7 @@ class Forward {
   }
 
   // 16 outputs of a row with what a pair adds to them on slot rows.
-  __m512 changed(__m512 y, int row, int out, const Pair* pair) const {
+  Floats changed(Floats y, int row, int out, const Pair* pair) const {
     if (pair == nullptr || row < r_.first_slot) return y;
     return pair->add(y, out, m_.low.get() + at(row, rank_));
   }
@@ -194,22 +191,22 @@ class Forward {
             const Pair* pair, Put&& put) {
     for (int half = 0; half < 2; ++half) {
       const int out = weight.first_output(panel, half);
-      const __mmask16 mask = first_lanes(weight.valid_outputs(panel, half));
-      const __m512 scales = _mm512_loadu_ps(weight.scales.get() + panel * kPanel + half * kLanes);
-      const __m512 y = sums.scaled(place, half, scales, rows.scales.get()[row]);
+      const Mask mask = first_lanes(weight.valid_outputs(panel, half));
+      const Floats scales = load(weight.scales.get() + panel * kPanel + half * kLanes);
+      const Floats y = sums.scaled(place, half, scales, rows.scales.get()[row]);
       put(out, changed(y, row, out, pair), mask);
     }
   }
 
   void gate(const Matrix& weight, int panel, int row, int place, const Sums& sums, const Pair* pair) {
     const int out = panel * kLanes;
-    const __mmask16 mask = first_lanes(shape_.inner - out);
+    const Mask mask = first_lanes(shape_.inner - out);
     const float* scales = weight.scales.get() + panel * kPanel;
     const float scale = m_.narrow.scales.get()[row];
-    const __m512 g = sums.scaled(place, 0, _mm512_loadu_ps(scales), scale);
-    const __m512 u = sums.scaled(place, 1, _mm512_loadu_ps(scales + kLanes), scale);
-    const __m512 y = _mm512_mul_ps(silu(changed(g, row, out, pair)), changed(u, row, shape_.inner + out, pair));
-    _mm512_mask_storeu_ps(m_.inner.get() + at(row, shape_.inner) + out, mask, y);
+    const Floats g = sums.scaled(place, 0, load(scales), scale);
+    const Floats u = sums.scaled(place, 1, load(scales + kLanes), scale);
+    const Floats y = times(silu(changed(g, row, out, pair)), changed(u, row, shape_.inner + out, pair));
+    store(m_.inner.get() + at(row, shape_.inner) + out, mask, y);
   }
 
   Team& team_;

@@ -26,12 +26,11 @@ struct alignas(64) Sums {
   int32_t of[4][kLanes * kLanes];  // coarse of outputs 0-15, of 16-31, fine of 0-15, of 16-31
 
   // 16 outputs (half 0 or 1) of one row, scaled.
-  __m512 scaled(int row, int half, __m512 output_scales, float row_scale) const {
-    const __m512 coarse = _mm512_cvtepi32_ps(_mm512_load_si512(of[half] + row * kLanes));
-    const __m512 fine = _mm512_cvtepi32_ps(_mm512_load_si512(of[2 + half] + row * kLanes));
-    const __m512 y = _mm512_fmadd_ps(_mm512_mul_ps(fine, output_scales), _mm512_set1_ps(kFiner),
-                                     _mm512_mul_ps(coarse, output_scales));
-    return _mm512_mul_ps(y, _mm512_set1_ps(row_scale));
+  Floats scaled(int row, int half, Floats output_scales, float row_scale) const {
+    const Floats coarse = to_floats(load_words(of[half] + row * kLanes));
+    const Floats fine = to_floats(load_words(of[2 + half] + row * kLanes));
+    const Floats y = fmadd(times(fine, output_scales), floats(kFiner), times(coarse, output_scales));
+    return times(y, floats(row_scale));
   }
 };
 

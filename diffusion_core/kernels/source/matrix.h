@@ -57,14 +57,12 @@ void pack(Matrix& to, int threads, Row&& row, const float* scales) {
         for (int lane = 0; lane < valid; ++lane) to_scales[lane] = scales[first + lane];
         int8_t* tile = to.tiles + to.panel_bytes() * static_cast<size_t>(panel) + half * kTile;
         for (int k = 0; k < to.depth; ++k, tile += 2 * kTile) {
-          __m512i words[16];
+          Words words[16];
           const int left = to.inputs - k * kTileInputs;
-          const __mmask64 mask = left >= 64 ? ~__mmask64(0) : (__mmask64(1) << left) - 1;
           for (int lane = 0; lane < kLanes; ++lane)
-            words[lane] = lane < valid ? _mm512_maskz_loadu_epi8(mask, row(first + lane) + k * kTileInputs)
-                                       : _mm512_setzero_si512();
+            words[lane] = lane < valid ? load_bytes(row(first + lane) + k * kTileInputs, left) : zero_words();
           transpose(words);
-          for (int i = 0; i < 16; ++i) _mm512_store_si512(tile + 64 * i, words[i]);
+          for (int i = 0; i < 16; ++i) store_words(tile + 64 * i, kept_as(words[i]));
         }
       }
     }

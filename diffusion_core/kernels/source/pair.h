@@ -28,26 +28,26 @@ class Pair {
 
   // down(x) [rank] of `x` [inputs]; `memory` [inputs] is for its rounded form.
   void make_low(const float* x, bf16* memory, bf16* low) const {
-    for (int i = 0; i < inputs_; i += kLanes) store_bf16(memory + i, _mm512_loadu_ps(x + i));
+    for (int i = 0; i < inputs_; i += kLanes) store_bf16(memory + i, load(x + i));
     for (int first = 0; first < rank_; first += kLanes) {
       const bf16* place = down_ + static_cast<size_t>(first) * inputs_;
-      __m512 sums[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+      Floats sums[4] = {zero_floats(), zero_floats(), zero_floats(), zero_floats()};
       for (int i = 0; i < inputs_; i += 8, place += 4 * 32)
         for (int j = 0; j < 4; ++j)
-          sums[j] = add_pairs(sums[j], _mm512_load_si512(place + 32 * j), one_pair(memory + i + 2 * j));
-      store_bf16(low + first, _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
+          sums[j] = add_pairs(sums[j], load_words(place + 32 * j), one_pair(memory + i + 2 * j));
+      store_bf16(low + first, plus(plus(sums[0], sums[1]), plus(sums[2], sums[3])));
     }
   }
 
   // `y`, 16 outputs from `out` on, and up(low).
-  __m512 add(__m512 y, int out, const bf16* low) const {
+  Floats add(Floats y, int out, const bf16* low) const {
     const bf16* place = up_ + static_cast<size_t>(out) * rank_;
-    __m512 other = _mm512_setzero_ps();
+    Floats other = zero_floats();
     for (int r = 0; r < rank_; r += 4, place += 2 * 32) {
-      y = add_pairs(y, _mm512_load_si512(place), one_pair(low + r));
-      other = add_pairs(other, _mm512_load_si512(place + 32), one_pair(low + r + 2));
+      y = add_pairs(y, load_words(place), one_pair(low + r));
+      other = add_pairs(other, load_words(place + 32), one_pair(low + r + 2));
     }
-    return _mm512_add_ps(y, other);
+    return plus(y, other);
   }
 
  private:

@@ -45,32 +45,30 @@ struct QuantizedRows {
   void set(int number, Load&& load) {
     // As integers, magnitudes have the same order, and what is not a number is the largest of all: the row becomes
     // that.
-    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-    __m512i most = _mm512_setzero_si512();
-    for (int i = 0; i < depth * kTileInputs; i += kLanes)
-      most = _mm512_max_epi32(most, _mm512_and_si512(_mm512_castps_si512(load(i)), magnitude));
-    const float scale = std::bit_cast<float>(_mm512_reduce_max_epi32(most)) * kPerStep + kTiny;
+    const Words magnitude = words(0x7fffffff);
+    Words most = zero_words();
+    for (int i = 0; i < depth * kTileInputs; i += kLanes) most = larger(most, bit_and(as_words(load(i)), magnitude));
+    const float scale = std::bit_cast<float>(largest(most)) * kPerStep + kTiny;
     scales.get()[number] = scale;
-    const __m512 divisor = _mm512_set1_ps(scale), inverse = _mm512_set1_ps(1.0f / scale),
-                 finer = _mm512_set1_ps(128.0f);
+    const Floats divisor = floats(scale), inverse = floats(1.0f / scale), finer = floats(128.0f);
     int8_t* to = tiles.get() + block_bytes() * static_cast<size_t>(number / kBlock) + (number % kBlock) * 64;
-    __m512i total[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    Words sums[2] = {zero_words(), zero_words()};
     for (int i = 0; i < depth * kTileInputs; i += kLanes) {
       // The quotient, correctly rounded (Markstein 1990), in a third of the time that dividing takes.
-      const __m512 x = load(i), near = _mm512_mul_ps(x, inverse);
-      const __m512 scaled = _mm512_fmadd_ps(_mm512_fnmadd_ps(near, divisor, x), inverse, near);
-      const __m512i coarse = _mm512_cvtps_epi32(scaled);
-      const __m512i fine = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_sub_ps(scaled, _mm512_cvtepi32_ps(coarse)), finer));
+      const Floats x = load(i), near = times(x, inverse);
+      const Floats scaled = fmadd(fnmadd(near, divisor, x), inverse, near);
+      const Words coarse = to_words(scaled);
+      const Words fine = to_words(times(minus(scaled, to_floats(coarse)), finer));
       int8_t* place = to + static_cast<size_t>(i / kTileInputs) * 2 * kTile + i % kTileInputs;
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(place), _mm512_cvtepi32_epi8(coarse));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(place + kTile), _mm512_cvtepi32_epi8(fine));
+      store_bytes(place, coarse);
+      store_bytes(place + kTile, fine);
       if constexpr (kNeedsTotals) {
-        total[0] = _mm512_add_epi32(total[0], coarse);
-        total[1] = _mm512_add_epi32(total[1], fine);
+        sums[0] = plus(sums[0], coarse);
+        sums[1] = plus(sums[1], fine);
       }
     }
     if constexpr (kNeedsTotals)
-      for (int half = 0; half < 2; ++half) totals.get()[2 * number + half] = 128 * _mm512_reduce_add_epi32(total[half]);
+      for (int half = 0; half < 2; ++half) totals.get()[2 * number + half] = 128 * total(sums[half]);
   }
 };
 

@@ -7,7 +7,6 @@
 
 namespace unmask {
 
-constexpr bool kNeedsTotals = false;
 constexpr int kManyRows = 33;  // from here on multiply_blocks is faster than block after block
 
 // All eight tiles have 16 rows of 64 bytes. Other kernels of this thread configure theirs as they like.
