@@ -47,6 +47,8 @@ def test_products_are_those_of_the_other_kernels(size: tuple[int, int], dtype: t
         assert torch.equal(found.scores(x), expected.scores(x)), count
         assert torch.equal(found.linear(x, bias), expected.linear(x, bias)), count
         assert found.linear(x).dtype == dtype
+    assert found.linear(x[:0], bias).shape == (0, size[0])
+    assert found.best(x[:0]).shape == (0,)
     x = rows_with_outliers(6, size[1], dtype).view(2, 3, -1)
     assert torch.equal(found.scores(x), expected.scores(x))
     assert torch.equal(found.scores(x[:, 1]), expected.scores(x)[:, 1]), "rows that do not lie next to each other"

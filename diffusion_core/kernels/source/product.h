@@ -127,10 +127,12 @@ struct Rounds {
   int last(int round) const { return std::min(blocks, (round + 1) * at_a_time); }
 };
 
+// Block after block, in time with the weights that arrive. (With an Untaken for its three numbers, a head took an
+// eighth longer: where memory is the limit, little may stand in its way.)
 template <class Take>
 void multiply_few(Team& team, int worker, const Matrix& weight, const QuantizedRows& rows, int count,
                   const Take& take) {
-  const Rounds rounds(rows, count, count);
+  const Rounds rounds(rows, count, std::max(count, 1));
   PanelShare share(team, worker, weight.panels, rounds.count());
   Sums sums[2];
   int turn = 0, done_panel = 0, done_row = 0, left = 0;
