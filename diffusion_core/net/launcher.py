@@ -25,6 +25,7 @@ from diffusion_core.requests import (
 )
 from diffusion_core.version import package_version
 
+_LOADING = Health(status="loading", version=package_version(), device="", dtype="")
 _ASLEEP_NOTICE = "The engine stopped because it was idle; the next request starts it."
 
 T = TypeVar("T")
@@ -118,6 +119,8 @@ class LocalEngine:
             except (Unreachable, Unauthorized):
                 if await supervisor.is_alive(found):
                     raise
+                if supervisor.is_loading:  # who watches it finds out why it ended, and the next call tells
+                    return self._last_health or _LOADING
                 self._is_asleep = self.files.read_state() is None  # a crash leaves the state file behind
                 await supervisor.forget(found)
             else:
@@ -127,7 +130,7 @@ class LocalEngine:
         if (refusal := supervisor.refusal) is not None:
             raise refusal
         supervisor.begin_attaching()
-        return Health(status="loading", version=package_version(), device="", dtype="")
+        return _LOADING
 
     async def wait_listening(self) -> None:
         """Find or start the engine; return when it takes requests, be its model loaded or not."""

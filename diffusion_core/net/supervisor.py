@@ -47,6 +47,11 @@ class Supervisor:
         return self._found
 
     @property
+    def is_loading(self) -> bool:
+        """Whether the engine that was found last is being watched until its model is ready, or cannot be."""
+        return self._loading is not None and not self._loading.done()
+
+    @property
     def refusal(self) -> UnmaskError | None:
         """Why no engine is there, as long as no new attempt is due."""
         if self._failure is None or self._backoff.wait_s <= 0:

@@ -23,7 +23,7 @@ from diffusion_core.errors import (
     ConfigError,
     Unreachable,
 )
-from diffusion_core.net import client, rendezvous, spawn
+from diffusion_core.net import client, rendezvous, spawn, supervisor
 from diffusion_core.net.launcher import LocalEngine
 from diffusion_core.net.state_files import EngineState
 from diffusion_core.requests import CompletionRequest, EditRequest, Result
@@ -117,6 +117,25 @@ async def test_a_request_that_waits_for_a_model_that_fails_gets_the_reason(
     engine = local.make(replace(CONFIG, engine=EngineConfig(model=scripted_engine.LATE_FAILING_MODEL)))
     with pytest.raises(CheckpointError, match="tensor lm_head"):
         await engine.complete(QUICK)
+
+
+async def test_whoever_looks_first_at_an_engine_that_ended_while_loading_is_told_why(
+    local: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_FIRST_POLL_S", 1.5)  # it looks again when the engine has long ended
+    monkeypatch.setenv(scripted_engine.LOAD_VARIABLE, "0.5")
+    engine = local.make(replace(CONFIG, engine=EngineConfig(model=scripted_engine.LATE_FAILING_MODEL)))
+    await engine.wait_listening()
+    assert (await engine.health()).status == "loading"
+    began = time.monotonic()
+    while engine.files.is_owned():
+        assert time.monotonic() - began < 20
+        await asyncio.sleep(0.02)
+    with pytest.raises(CheckpointError, match="tensor lm_head"):
+        while (await engine.health()).status == "loading":
+            assert time.monotonic() - began < 20
+            await asyncio.sleep(0.05)
+    assert local.state_names == ["starting", "loading", "failed"]
 
 
 async def test_a_program_that_ends_without_a_word(local: Local) -> None:
