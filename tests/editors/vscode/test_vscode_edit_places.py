@@ -51,6 +51,8 @@ def test_keys_on_the_proposed_side_of_a_diff_decide_about_the_change_at_the_curs
     wait_for_proposed(vscode, "The mean.", is_there=key == "Alt+y")
     vscode.page.wait_for_timeout(500)  # the cursor is on the second change now
     vscode.press(other_key)
+    # Both are decided: only now does the server hear of it, and the diff goes.
+    wait_for(lambda: tap.commands("unmask.acceptEdit", start), "what was accepted", page=vscode.page)
     wait_for_end(vscode)
     accepted = with_docstring if key == "Alt+y" else OLD.replace(last, new_last)
     assert [each["hunks"] for each in tap.commands("unmask.acceptEdit", start)] == [[0 if key == "Alt+y" else 1]]
