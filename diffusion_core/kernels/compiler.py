@@ -28,7 +28,7 @@ FOLDER = (
 )
 _SOURCES = Path(__file__).parent / "source"
 _MAIN = "api.cpp"
-_FLAGS = (*("-std=c++20", "-O3", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread"),)
+_FLAGS = ("-std=c++20", "-O3", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden", "-pthread")
 _COMPILERS = ("c++", "g++", "clang++")
 _TIMEOUT_S = 300
 

@@ -158,12 +158,14 @@ def test_pulling_a_model_that_they_serve_prepares_them(
 
 
 @needs_kernels
-@pytest.mark.parametrize("wrong", ["scale of halves", "one input"])
+@pytest.mark.parametrize("wrong", ["scale of halves", "one input", "pieces of many rows"])
 def test_what_multiplies_wrongly_is_not_used(
     wrong: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for source in compiler._SOURCES.iterdir():
         (tmp_path / source.name).write_bytes(source.read_bytes())
+    if wrong == "pieces of many rows" and KIND.name != "amx":
+        pytest.skip("only tiles cut inputs into pieces")
     faults = {
         "scale of halves": ("layout.h", "kFiner = 1.0f / 128.0f", "kFiner = 1.0f / 127.0f"),
         "one input": (
@@ -171,6 +173,7 @@ def test_what_multiplies_wrongly_is_not_used(
             "left = to.inputs - k * kTileInputs",
             "left = std::min(3, to.inputs - k * kTileInputs)",
         ),
+        "pieces of many rows": ("with_tiles.h", "steps, begin == 0,", "steps, true,"),
     }
     name, right, fault = faults[wrong]
     text = (tmp_path / name).read_text()
