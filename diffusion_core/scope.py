@@ -40,9 +40,14 @@ class IndentedScope:
         The last line may be unfinished: the beginning of a line decides, from its first character that is not a space.
         ``continued`` are lines that begin inside a string or a bracket: their depth says nothing.
         """
+        return self.judge(lines, continued)[0]
+
+    def judge(self, lines: Sequence[str], continued: Collection[int]) -> tuple[int | None, bool]:
+        """:meth:`first_outside`, and whether more of the last line cannot change that."""
+        is_decided = len(lines) == 1
         first = next((i for i, line in enumerate(lines) if (self._head if i == 0 else "") + line.strip()), None)
         if first is None:
-            return None
+            return None, is_decided
         opening = self._head + lines[0] if first == 0 else lines[first]
         own = width_of(opening) if opening.strip() else width_of(self._head)
         if own not in self._floors:
@@ -52,13 +57,15 @@ class IndentedScope:
             line = lines[number]
             body = line.strip()
             # A closing bracket ends a header or a literal that was broken over lines, not a scope.
-            if not body or body.startswith(_CLOSERS) or number in continued or (width := width_of(line)) >= least:
-                continue
             is_last = number == len(lines) - 1
+            if not body or body.startswith(_CLOSERS) or number in continued or (width := width_of(line)) >= least:
+                # Its depth stands from its first character on.
+                is_decided = is_last and bool(body)
+                continue
             if least_clause is None or width < least_clause or not _may_be_clause(body, is_last=is_last):
-                return number
+                return number, True
             least = min(least, width + 1)
-        return None
+        return None, is_decided
 
     def _limits(self, own: int, floor: int | None) -> tuple[int, int | None]:
         """The least depth of a line inside, and of a clause; None where no clause may follow."""

@@ -18,6 +18,8 @@ def scan_strings(text: str, quote: str = "") -> tuple[str, set[int]]:
     stands before it.
     """
     inside: set[int] = set()
+    if not quote and not any(mark in text for mark in _LONG):
+        return "", inside  # most texts: they are asked about at each line
     at = line = 0
     while at < len(text):
         begin, was_open = at, quote

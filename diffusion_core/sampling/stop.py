@@ -148,15 +148,22 @@ class ScopeRule(StopRule):
         # YAML, which has no clauses, has no such strings either.
         self._has_strings = has_clauses
         self._open = open_string(prefix) if has_clauses else ""
+        # A text that stays inside until its last line ends: most tokens are in the middle of a line.
+        self._inside = ""
 
     def check(self, text: str, num_new: int) -> Stop | None:
         """Stop before the first line outside; its first character decides."""
-        if not num_new:
+        known = self._inside
+        if not num_new or (known and text.startswith(known) and text.find("\n", len(known)) < 0):
             return None
         lines = text.split("\n")
         inside = scan_strings(self._head + text, self._open)[1] if self._has_strings else ()
-        outside = self._scope.first_outside(lines, inside)
-        return None if outside is None else Stop(sum(len(line) + 1 for line in lines[:outside]), FinishReason.SCOPE)
+        outside, is_decided = self._scope.judge(lines, inside)
+        if outside is not None:
+            return Stop(sum(len(line) + 1 for line in lines[:outside]), FinishReason.SCOPE)
+        if is_decided:
+            self._inside = text
+        return None
 
     def settled(self, text: str) -> int:
         """All but a line at the end of which too little is known."""
@@ -206,19 +213,29 @@ BRACE_LANGUAGES = frozenset(
 INDENTED_LANGUAGES = frozenset({"python", "yaml", "coffeescript", "nim"})
 
 
+_MOST_PERIOD = 32
+_LEAST_LOOP = 96
+
+
 def _loop_span(period: int) -> int:
     """Tokens that make a loop: at least six equal pieces, and 96. Tables and long literals repeat too: that is high."""
-    return max(6 * period, 96)
+    return max(6 * period, _LEAST_LOOP)
+
+
+# No more tokens than these decide whether a text ends in a loop.
+LONGEST_LOOP = _loop_span(_MOST_PERIOD)
 
 
 def find_repetition(tokens: Sequence[int]) -> int | None:
-    """The period of a loop at the end of ``tokens``, or None."""
-    for period in range(1, 33):
-        span = _loop_span(period)
-        if len(tokens) < span or tokens[-1] != tokens[-1 - period]:
+    """The period of a loop at the end of ``tokens``, or None. It is asked for at each token."""
+    if len(tokens) < _LEAST_LOOP:
+        return None
+    last = tokens[-1]
+    for period, token in enumerate(tokens[-2 : -2 - _MOST_PERIOD : -1], start=1):
+        if token != last or len(tokens) < (span := _loop_span(period)):
             continue
         tail = tokens[-span:]
-        if all(tail[i] == tail[i - period] for i in range(period, span)):
+        if tail[period:] == tail[:-period]:
             return period
     return None
 
