@@ -7,7 +7,7 @@ is accepted, so a verified text does not depend on them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from diffusion_core.sampling.drafts import MAX_NGRAM, OUTLOOK, Draft
 
@@ -19,8 +19,7 @@ _OUTLOOK_PRIOR = 1.5
 _PRIOR_COUNT = 4
 
 
-@dataclass(frozen=True, slots=True)
-class DraftKind:
+class DraftKind(NamedTuple):
     """``support``: tokens of evidence of a free draft, 0 for a drafter's slots; ``agrees``: both begin alike.
 
     ``is_outlook``: what the prompt's forward promises.
@@ -47,11 +46,12 @@ class Acceptance:
 
     def expect(self, kind: DraftKind) -> float:
         """Tokens of a draft of that kind that will be accepted, on average."""
-        return self._means.get(kind, (kind.prior, 0))[0]
+        known = self._means.get(kind)
+        return kind.prior if known is None else known[0]
 
     def observe(self, kind: DraftKind, num_accepted: int) -> None:
         """A draft of that kind was accepted so far."""
-        mean, count = self._means.get(kind, (kind.prior, _PRIOR_COUNT))
+        mean, count = self._means.get(kind) or (kind.prior, _PRIOR_COUNT)
         share = max(1 / (count + 1), _LEAST_SHARE)
         self._means[kind] = (mean + share * (num_accepted - mean), count + 1)
 
@@ -66,6 +66,8 @@ def kinds_of(slots: Sequence[int], free: Draft) -> tuple[DraftKind, DraftKind]:
 def count_agreeing(draft: Sequence[int], text: Sequence[int]) -> int:
     """Tokens of ``draft`` that ``text`` begins with."""
     count = 0
-    while count < min(len(draft), len(text)) and draft[count] == text[count]:
+    for drafted, committed in zip(draft, text, strict=False):
+        if drafted != committed:
+            break
         count += 1
     return count

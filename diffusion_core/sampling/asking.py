@@ -32,7 +32,7 @@ class Evaluated:
     num_sequences: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RowsWanted:
     """Rows ``tokens`` [T] behind a cache, as :meth:`Denoiser.evaluate` takes them; the outcome is :class:`Evaluated`.
 

@@ -62,7 +62,7 @@ class Answer:
     finish_reason: FinishReason | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Progress:
     """State after a forward: the settled text, and the tokens of the draft that may still change.
 

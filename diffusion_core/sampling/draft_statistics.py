@@ -10,6 +10,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import mul
+from typing import NamedTuple
 
 from diffusion_core.sampling.acceptance import count_agreeing
 from diffusion_core.sampling.drafts import OUTLOOK, Draft
@@ -32,8 +35,7 @@ _PRIOR_WEIGHT = 4.0
 _MEMORY = 200.0
 
 
-@dataclass(frozen=True, slots=True)
-class DraftKind:
+class DraftKind(NamedTuple):
     """``evidence`` is a step of a scale; ``agrees``: another draft for the place begins alike, None: not asked."""
 
     source: str
@@ -68,16 +70,12 @@ class _Figures:
     def reach(self) -> list[float]:
         if not self._reach:
             rates = [right / trials for right, trials in zip(self._right, self._trials, strict=True)]
-            reach, chance = [1.0], 1.0
-            for bucket in _BUCKET_OF:
-                chance *= rates[bucket]
-                reach.append(chance)
-            self._reach = reach
+            self._reach = [1.0, *accumulate([rates[bucket] for bucket in _BUCKET_OF], mul)]
         return self._reach
 
     def observe(self, num_agreeing: int, has_departed: bool) -> None:
-        for offset in range(min(num_agreeing, MAX_OFFSETS)):
-            self._add(_BUCKET_OF[offset], 1.0)
+        for bucket in _BUCKET_OF[:num_agreeing]:
+            self._add(bucket, 1.0)
         if has_departed and num_agreeing < MAX_OFFSETS:
             self._add(_BUCKET_OF[num_agreeing], 0.0)
         self._reach = []
@@ -126,36 +124,40 @@ class DraftStatistics:
         """What the ``text`` that followed says about a drafter's guess and the free drafts, verified or not."""
         self.rounds_since_slots = 0 if slots else self.rounds_since_slots + 1
         if slots:
-            self._count(SLOTS, slots, text)
-            for kind in {slots_kind(slots, ()), slots_kind(slots, free)}:
-                self._observe(kind, slots, text)
+            self._observe(slots_kind(slots, ()), slots_kind(slots, free), slots, text)
         for draft in free:
-            self._count(draft.source, draft.tokens, text)
-            for kind in {free_kind(draft, ()), free_kind(draft, slots)}:
-                self._observe(kind, draft.tokens, text)
+            self._observe(free_kind(draft, ()), free_kind(draft, slots), draft.tokens, text)
 
     def count_round(self, source: str, num_drafted: int, num_committed: int) -> None:
         """A round committed ``num_committed`` tokens; it verified ``num_drafted`` tokens of ``source``."""
         self.num_rounds += 1
         self.num_tokens += num_committed
         if num_drafted:
-            totals = self.totals.setdefault(source, SourceTotals())
+            totals = self._totals_of(source)
             totals.num_drafts += 1
             totals.num_drafted += num_drafted
             totals.num_accepted += num_committed - 1
 
-    def _observe(self, kind: DraftKind, draft: Sequence[int], text: Sequence[int]) -> None:
-        # A text that ends while the two agree says nothing about the rest of the draft.
+    def _observe(self, kind: DraftKind, beside: DraftKind, draft: Sequence[int], text: Sequence[int]) -> None:
+        """A draft that is one of ``kind`` and, beside other drafts, one of ``beside``."""
         agreeing = count_agreeing(draft, text)
-        self._of(kind).observe(agreeing, agreeing < min(len(draft), len(text)))
-
-    def _count(self, source: str, draft: Sequence[int], text: Sequence[int]) -> None:
-        totals = self.totals.setdefault(source, SourceTotals())
-        for offset in range(min(NUM_REPORTED_OFFSETS, len(draft), len(text))):
+        # A text that ends while the two agree says nothing about the rest of the draft.
+        has_departed = agreeing < min(len(draft), len(text))
+        self._of(kind).observe(agreeing, has_departed)
+        if beside != kind:
+            self._of(beside).observe(agreeing, has_departed)
+        totals = self._totals_of(kind.source)
+        for offset in range(min(NUM_REPORTED_OFFSETS, agreeing)):
             totals.tried[offset] += 1
-            if draft[offset] != text[offset]:
-                break
             totals.right[offset] += 1
+        if has_departed and agreeing < NUM_REPORTED_OFFSETS:
+            totals.tried[agreeing] += 1
+
+    def _totals_of(self, source: str) -> SourceTotals:
+        totals = self.totals.get(source)
+        if totals is None:
+            totals = self.totals[source] = SourceTotals()
+        return totals
 
     def _of(self, kind: DraftKind) -> _Figures:
         figures = self._figures.get(kind)

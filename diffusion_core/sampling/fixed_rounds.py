@@ -74,4 +74,6 @@ class FixedRounds:
 
 def _most_supported(free: Sequence[Draft]) -> Draft:
     """The draft with the most support; of equals, that of the earlier source."""
-    return max(free, key=lambda draft: draft.support, default=NO_DRAFT)
+    if len(free) < 2:
+        return free[0] if free else NO_DRAFT
+    return max(free, key=lambda draft: draft.support)

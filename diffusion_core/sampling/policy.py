@@ -17,7 +17,7 @@ from diffusion_core.sampling.sequence import DecodingSequence
 LOSSLESS = frozenset({Policy.AUTOREGRESSIVE, Policy.VERIFIED})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Step:
     """Outcome of one forward: tokens that are now committed, and the draft that may still change (for previews).
 

@@ -29,7 +29,7 @@ class Terms:
     max_rows: int = MAX_DECODE_ROWS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Choice:
     """A round of ``length`` draft tokens with slots behind the accepted lengths ``groups``.
 

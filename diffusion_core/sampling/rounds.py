@@ -27,7 +27,8 @@ class RoundShape(StrEnum):
     ALL_LENGTHS = "all_lengths"  # slots behind every possible accepted length: always one forward a round
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, as little else is that every round makes anew: to make what is frozen takes several times as long.
+@dataclass(slots=True)
 class Round:
     """Clean rows for ``draft`` (of ``source``), and ``block_size`` slots behind each accepted length of ``groups``.
 
@@ -53,7 +54,7 @@ class Round:
         return RoundSize(num_pending + len(self.draft), slots, scored, num_keys)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Situation:
     """What a round begins with: drafts at hand, rows that must be evaluated anyway, and positions in the cache.
 

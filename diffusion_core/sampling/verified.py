@@ -15,6 +15,7 @@ import torch
 
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 from diffusion_core.model.masks import round_mask
+from diffusion_core.sampling.acceptance import count_agreeing
 from diffusion_core.sampling.asking import Asking, Evaluated, ask_best, ask_guesses, ask_scores
 from diffusion_core.sampling.draft_statistics import DraftStatistics
 from diffusion_core.sampling.drafts import OUTLOOK, OUTLOOK_SUPPORT, Draft, DraftSource
@@ -88,8 +89,9 @@ class VerifiedPolicy:
         situation = self._situation(sequence, slots)
         chosen = self._planner.choose(situation)
         begin = time.perf_counter()
-        found = yield from self._forward(sequence, sequence.pending + chosen.draft, chosen, len(sequence.pending))
-        text = yield from self._judge(sequence, chosen, found)
+        pending = sequence.pending
+        found = yield from self._forward(sequence, pending + chosen.draft, chosen, len(pending))
+        text = yield from self._judge(sequence, chosen, found, len(pending))
         ms = (time.perf_counter() - begin) * 1000
         self._statistics.learn(slots, situation.free, text)
         self._statistics.count_round(chosen.source, len(chosen.draft), len(text))
@@ -108,7 +110,7 @@ class VerifiedPolicy:
         return Situation(
             slots=slots,
             free=self._free,
-            num_pending=len(sequence.pending),
+            num_pending=len(sequence.tokens) - sequence.cache.length,
             num_keys=sequence.cache.length,
             has_slots=self._use_slots and denoiser.has_slots,
             has_head=self._use_slots and has_head,
@@ -142,10 +144,12 @@ class VerifiedPolicy:
         watch.note_guesses(first, tokens, sure)
         return tokens
 
-    def _judge(self, sequence: DecodingSequence, chosen: Round, found: Evaluated) -> Asking[list[int]]:
+    def _judge(
+        self, sequence: DecodingSequence, chosen: Round, found: Evaluated, num_pending: int
+    ) -> Asking[list[int]]:
         """Commit what a round accepts; leaves the next draft where slots rode behind that."""
-        pending, draft, n = sequence.pending, chosen.draft, len(sequence.tokens)
-        first, num_clean = len(pending) - 1, len(pending) + len(draft)
+        draft, n = chosen.draft, len(sequence.tokens)
+        first, num_clean = num_pending - 1, num_pending + len(draft)
         hidden, best = found.hidden, found.best
         # The device of captured rounds is waited for: where no row needs noise of its own, slots are read together with
         # the verdict, in one wait.
@@ -161,11 +165,9 @@ class VerifiedPolicy:
         else:
             logits = yield from ask_scores(sequence.denoiser, hidden[first:last])
             tokens = self._chooser.choose(logits[:num_read], range(n, n + num_read))
-        accepted = 0
-        while accepted < len(draft) and draft[accepted] == tokens[accepted]:
-            accepted += 1
+        accepted = count_agreeing(draft, tokens)
         text = tokens[: accepted + 1]
-        sequence.keep(len(pending) + accepted, found.tapped)
+        sequence.keep(num_pending + accepted, found.tapped)
         self._commit(sequence, text)
         if accepted in chosen.groups:
             # The slots of the group that saw exactly the kept rows. They begin at the position of the token that this
