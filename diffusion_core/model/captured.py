@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -63,8 +63,7 @@ class RoundOutputs:
     best: torch.Tensor | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
+class _Shape(NamedTuple):
     rows: int
     capacity: int
     has_slots: bool
@@ -143,7 +142,10 @@ class CapturedForward:
 
     def rows_for(self, num_rows: int) -> int:
         """The smallest bucket that holds ``num_rows`` rows."""
-        return next(bucket for bucket in self.row_buckets if bucket >= num_rows)
+        for bucket in self.row_buckets:
+            if bucket >= num_rows:
+                return bucket
+        raise ValueError(f"a round has at most {self.max_rows} rows, not {num_rows}")
 
     def fits(self, cache: KVCache, num_rows: int) -> bool:
         """Whether a round of ``num_rows`` rows behind ``cache`` is one for :meth:`evaluate`."""
@@ -214,8 +216,22 @@ class CapturedForward:
         written behind them, as :meth:`Transformer.forward` does; committing them is the caller's. With ``chooses``
         the round also takes each row's best token and brings all of them to the host, which is :meth:`wait`-ed for.
         """
-        assert self.fits(cache, len(ids)), "the caller asks first"
-        rows = self.rows_for(len(ids))
+        n = len(ids)
+        assert self.fits(cache, n), "the caller asks first"
+        rows = self.rows_for(n)
+        inputs, memory = self._inputs.get(rows), self._memory
+        if inputs is None or memory is None:
+            inputs, memory = self._make_room(rows)
+        capacity = self._lodge(cache, memory, rows)
+        inputs.fill(cache.length, ids, positions, visible, first_slot)
+        made = self._round_of(_Shape(rows, capacity, self._adapts(first_slot), chooses))
+        outputs = made.run() or made.outputs
+        assert outputs is not None
+        best = outputs.best
+        return RoundOutputs(outputs.hidden[:n], [x[:n] for x in outputs.tapped], None if best is None else best[:n])
+
+    def _make_room(self, rows: int) -> tuple[RoundInputs, torch.Tensor]:
+        """Memory for the inputs of rounds of ``rows`` rows, and for keys and values, where there is none yet."""
         with torch.inference_mode(False):  # memory that may be written to in either mode
             if rows not in self._inputs:
                 self._inputs[rows] = RoundInputs(rows, self._model.device)
@@ -223,13 +239,7 @@ class CapturedForward:
                 config = self._model.config
                 shape = (2 * config.num_layers, 1, config.num_kv_heads, self.capacities[-1], config.head_dim)
                 self._memory = torch.zeros(shape, dtype=self._model.dtype, device=self._model.device)
-        capacity = self._lodge(cache, self._memory, rows)
-        self._inputs[rows].fill(cache.length, ids, positions, visible, first_slot)
-        made = self._round_of(_Shape(rows, capacity, self._adapts(first_slot), chooses))
-        outputs = made.run() or made.outputs
-        assert outputs is not None
-        n, best = len(ids), outputs.best
-        return RoundOutputs(outputs.hidden[:n], [x[:n] for x in outputs.tapped], None if best is None else best[:n])
+        return self._inputs[rows], self._memory
 
     def _adapts(self, first_slot: int | None) -> bool:
         """Whether a round is one that adapts slots; fused kernels are the same ones for all rounds of a model."""
@@ -239,15 +249,19 @@ class CapturedForward:
 
     def wait(self) -> None:
         """Until what the last round brings to the host is there."""
-        if self._model.device.type == "cuda":
-            torch.cuda.current_stream(self._model.device).synchronize()
+        memory = self._memory
+        if memory is not None and memory.is_cuda:
+            torch.cuda.current_stream(memory.device).synchronize()
 
     def _lodge(self, cache: KVCache, memory: torch.Tensor, rows: int) -> int:
         """Let ``cache`` live in our ``memory``; its capacity there."""
-        wanted = max(cache.capacity, cache.length + rows)
+        held = cache.capacity
+        if cache.lives_in(memory) and held in self.capacities and held >= cache.length + rows:
+            return held  # as in most rounds
+        wanted = max(held, cache.length + rows)
         # What is larger than the largest bucket has room that it does not use.
         capacity = next((c for c in self.capacities if c >= wanted), self.capacities[-1])
-        if not cache.lives_in(memory) or cache.capacity != capacity:
+        if not cache.lives_in(memory) or held != capacity:
             lodger = self._lodger() if self._lodger is not None else None
             if lodger is not None and lodger is not cache and lodger.lives_in(memory):
                 lodger.move_out()

@@ -80,18 +80,19 @@ class Denoiser:
         slots. ``tapped`` receives the draft head's taps, [1, T, D] each; ``best`` the best token of each row where
         the round takes it itself (captured rounds do), else it stays empty.
         """
-        rows, device = len(tokens), self.model.device
+        rows = len(tokens)
         if positions is None:
             positions = range(cache.length, cache.length + rows)
         if visible is None:
             visible = round_mask(rows)
-        if self.captured is not None and self.captured.fits(cache, rows):
+        captured = self.captured
+        if captured is not None and captured.fits(cache, rows):
             chooses = best is not None
-            outputs = self.captured.evaluate(cache, tokens, positions, visible, first_slot, chooses=chooses)
+            outputs = captured.evaluate(cache, tokens, positions, visible, first_slot, chooses=chooses)
             if tapped is not None:
                 tapped[:] = [x.unsqueeze(0) for x in outputs.tapped]
             if best is not None and outputs.best is not None:
-                self.captured.wait()
+                captured.wait()
                 best[:] = outputs.best.tolist()
             return outputs.hidden
         ids, places = list(tokens), list(positions)
@@ -102,6 +103,7 @@ class Denoiser:
             padded = torch.eye(rows + lacking, dtype=torch.bool)
             padded[:rows, :rows] = visible
             visible = padded
+        device = self.model.device
         hidden = self.model(
             torch.tensor([ids], device=device),
             torch.tensor([places], device=device),
