@@ -56,7 +56,10 @@ MAX_CAPTURED = 32
 
 @dataclass(frozen=True, slots=True)
 class RoundOutputs:
-    """``hidden`` [R, D] and one [R, D] per tap; ``best`` int64 [R] on the host, or None where it was not asked for."""
+    """``hidden`` [T, D] and one [T, D] per tap; ``best`` int64 on the host, or None where it was not asked for.
+
+    ``best`` is of all R rows of the round, those without meaning behind the T real ones included.
+    """
 
     hidden: torch.Tensor
     tapped: list[torch.Tensor]
@@ -227,8 +230,7 @@ class CapturedForward:
         made = self._round_of(_Shape(rows, capacity, self._adapts(first_slot), chooses))
         outputs = made.run() or made.outputs
         assert outputs is not None
-        best = outputs.best
-        return RoundOutputs(outputs.hidden[:n], [x[:n] for x in outputs.tapped], None if best is None else best[:n])
+        return RoundOutputs(outputs.hidden[:n], [x[:n] for x in outputs.tapped], outputs.best)
 
     def _make_room(self, rows: int) -> tuple[RoundInputs, torch.Tensor]:
         """Memory for the inputs of rounds of ``rows`` rows, and for keys and values, where there is none yet."""

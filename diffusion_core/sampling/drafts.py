@@ -58,16 +58,20 @@ def find_longest_suffix(haystack: Tokens, tail: Sequence[int]) -> tuple[Tokens, 
     """
     if not len(tail) or not len(haystack):
         return np.empty(0, dtype=np.int64), 0
-    ends = np.flatnonzero(haystack == tail[-1]) + 1
+    ends = (haystack == tail[-1]).nonzero()[0] + 1
     if not len(ends):
         return ends, 0
-    length = 1
-    while length < min(MAX_NGRAM, len(tail)):
-        candidates = ends[ends > length]
-        longer = candidates[haystack[candidates - length - 1] == tail[-length - 1]]
+    length, most = 1, min(MAX_NGRAM, len(tail))
+    while length < most and len(ends) > 1:
+        candidates = ends if ends[0] > length else ends[ends > length]
+        longer = candidates[haystack[candidates - (length + 1)] == tail[-length - 1]]
         if not len(longer):
-            break
+            return ends, length
         ends, length = longer, length + 1
+    # A single place is followed token by token: on arrays each step takes ten times as long.
+    end = int(ends[0])
+    while length < most and end > length and haystack[end - length - 1] == tail[-length - 1]:
+        length += 1
     return ends, length
 
 

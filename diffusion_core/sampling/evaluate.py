@@ -93,7 +93,7 @@ class Denoiser:
                 tapped[:] = [x.unsqueeze(0) for x in outputs.tapped]
             if best is not None and outputs.best is not None:
                 captured.wait()
-                best[:] = outputs.best.tolist()
+                best[:] = outputs.best.tolist()[:rows]
             return outputs.hidden
         ids, places = list(tokens), list(positions)
         if (lacking := self._rows_lacking(rows, visible)) > 0:
