@@ -123,22 +123,27 @@ class CostModel(RoundCosts):
         part = self.slots[min(size.slots, MAX_DECODE_ROWS)]
         if part:
             self._slot_ratios.append(self._slot_correction * (part + surplus) / part)
-        else:
+            self._correct_slots(_settle(self._slot_correction, self._slot_ratios))
+        elif body := self.body[rows]:
             bucket = bisect_left(_BUCKETS, rows)
-            body = self.body[rows]
-            if body:
-                self._ratios[bucket].append(self._corrections[bucket] * (body + surplus) / body)
-        self._correct()
+            self._ratios[bucket].append(self._corrections[bucket] * (body + surplus) / body)
+            self._correct_body(bucket, _settle(self._corrections[bucket], self._ratios[bucket]))
 
-    def _correct(self) -> None:
-        """Take over corrections that have changed enough."""
-        corrections = [_settle(old, seen) for old, seen in zip(self._corrections, self._ratios, strict=True)]
-        slot_correction = _settle(self._slot_correction, self._slot_ratios)
-        if corrections == self._corrections and slot_correction == self._slot_correction:
+    def _correct_slots(self, correction: float) -> None:
+        """Take over what has changed enough."""
+        if correction == self._slot_correction:
             return
-        self._corrections, self._slot_correction = corrections, slot_correction
+        self._slot_correction = correction
         self._shared.clear()
-        self.slots = [ms * slot_correction for ms in self._slots]
+        self.slots = [ms * correction for ms in self._slots]
+
+    def _correct_body(self, bucket: int, correction: float) -> None:
+        """As :meth:`_correct_slots`, of the layers for one bucket of rows."""
+        corrections = self._corrections
+        if correction == corrections[bucket]:
+            return
+        corrections[bucket] = correction
+        self._shared.clear()
         self.body, most = [0.0], 0.0
         for rows in range(1, MAX_DECODE_ROWS + 1):
             most = max(most, self._body[rows] * corrections[bisect_left(_BUCKETS, rows)])

@@ -7,7 +7,7 @@ not pay is tried again now and then: else its figures would stay what they once 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from diffusion_core.sampling.acceptance import Acceptance
 from diffusion_core.sampling.cost_model import CostModel
@@ -112,24 +112,32 @@ class CostedRounds:
         if plan is not None and is_due and best.tokens < _PROBE_BELOW and size:
             return Round([], groups=(0,), block_size=size, scores_slots=True)
         if plan is not None:
-            used = replace(plan, worth=plan.worth * self._going(situation.company).use_of_slots)
+            guess = plan.block_size, plan.worth * self._going(situation.company).use_of_slots
             ways = [(c, d[2]) for c, d in zip(alone, drafts, strict=True)]
-            best, index = self._add_slots(terms, used, best, index, ways)
+            best, index = self._add_slots(terms, guess, best, index, ways)
         draft, source, _ = drafts[index]
         size = plan.block_size if plan is not None and best.groups else 0
         return Round(draft[: best.length], source if best.length else "", best.groups, size, best.scores_slots)
 
     def _add_slots(
-        self, terms: Terms, plan: SlotPlan, best: Choice, index: int, drafts: Sequence[tuple[Choice, list[float]]]
+        self,
+        terms: Terms,
+        guess: tuple[int, float],
+        best: Choice,
+        index: int,
+        drafts: Sequence[tuple[Choice, list[float]]],
     ) -> tuple[Choice, int]:
-        """The best round of all with slots, and the index of its draft: slots may make a shorter one the best."""
-        worth = plan.worth
+        """The best round of all with slots, and the index of its draft: slots may make a shorter one the best.
+
+        ``guess`` is how many slots make one, and what it is worth.
+        """
+        block_size, worth = guess
         for number, (longest, reach) in enumerate(drafts):
             for length in (longest.length, *(n for n in _LENGTHS if n < longest.length)):
                 alone = longest if length == longest.length else value_alone(terms, reach, length)
                 if alone.value + worth <= best.value:
                     continue  # slots cannot be worth more than a guess that is sure to be there
-                choice = with_slots(terms, alone, reach, plan.block_size, worth)
+                choice = with_slots(terms, alone, reach, block_size, worth)
                 if choice.value > best.value:
                     best, index = choice, number
         return best, index

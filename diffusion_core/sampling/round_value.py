@@ -74,19 +74,23 @@ def with_slots(terms: Terms, alone: Choice, reach: Sequence[float], size: int, w
     if worth <= 0 or room <= 0:
         return alone
     chances = [reach[n] - reach[n + 1] for n in range(length)] + [reach[length]]
-    order = sorted(range(length + 1), key=lambda n: -chances[n])[:room]
-    best, leaves = alone, 0.0
+    order = sorted(range(length + 1), key=chances.__getitem__, reverse=True)[:room]
+    body, head, has_own_head, row_ms = costs.body, costs.head, costs.table.has_own_head, terms.row_ms
+    verdict = length + 1
+    leaves, together, apart, best = 0.0, 1.0, 0.0, alone.value
+    found: tuple[int, bool, float, float] | None = None  # the best round so far, for this is asked many times a round
     for count, n in enumerate(order, start=1):
         leaves += chances[n]
         slots = count * size
-        more = costs.body[rows + slots] - costs.body[rows] + costs.slots[slots] + slots * terms.row_ms
-        together, apart = 1.0, 0.0
-        if not costs.table.has_own_head:
-            together = costs.head[min(length + 1 + slots, MAX_DECODE_ROWS)] - costs.head[length + 1]
-            apart = leaves * costs.head[size]
+        more = body[rows + slots] - body[rows] + costs.slots[slots] + slots * row_ms
+        if not has_own_head:
+            together = head[min(verdict + slots, MAX_DECODE_ROWS)] - head[verdict]
+            apart = leaves * head[size]
         more += min(together, apart)
         value = alone.value + leaves * worth - rate * more
-        if value > best.value:
-            groups = tuple(sorted(order[:count]))
-            best = Choice(value, length, groups, together <= apart, alone.tokens, alone.ms + more, leaves)
-    return best
+        if value > best:
+            best, found = value, (count, together <= apart, more, leaves)
+    if found is None:
+        return alone
+    count, scores_slots, more, leaves = found
+    return Choice(best, length, tuple(sorted(order[:count])), scores_slots, alone.tokens, alone.ms + more, leaves)

@@ -148,13 +148,13 @@ class ScopeRule(StopRule):
         # YAML, which has no clauses, has no such strings either.
         self._has_strings = has_clauses
         self._open = open_string(prefix) if has_clauses else ""
-        # A text that stays inside until its last line ends: most tokens are in the middle of a line.
+        # A text that stays inside until a line below its last one begins: most tokens are in the middle of a line.
         self._inside = ""
 
     def check(self, text: str, num_new: int) -> Stop | None:
         """Stop before the first line outside; its first character decides."""
         known = self._inside
-        if not num_new or (known and text.startswith(known) and text.find("\n", len(known)) < 0):
+        if not num_new or (text.startswith(known) and not text[len(known) :].partition("\n")[2].strip()):
             return None
         lines = text.split("\n")
         inside = scan_strings(self._head + text, self._open)[1] if self._has_strings else ()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusion_core.sampling.aligned_draft import AlignedDraft
 from diffusion_core.sampling.draft_length import DraftLength
-from diffusion_core.sampling.drafts import DraftSource, LookupDraft, best_draft
+from diffusion_core.sampling.drafts import MAX_NGRAM, DraftSource, LookupDraft, best_draft, find_longest_suffix
 
 TOKENS = st.lists(st.integers(0, 5), max_size=40)
 
@@ -63,6 +64,17 @@ def test_lookup_takes_the_most_recent_longest_match() -> None:
     assert source.propose(2).tokens == [50, 51]
     assert source.propose(8).support == 3
     assert LookupDraft([]).propose(4).tokens == []
+
+
+@given(TOKENS, TOKENS)
+def test_the_longest_end_is_found_wherever_it_occurs(text: list[int], tail: list[int]) -> None:
+    places: dict[int, list[int]] = {0: []}
+    for length in range(1, min(MAX_NGRAM, len(tail)) + 1):
+        ends = [end for end in range(length, len(text) + 1) if text[end - length : end] == tail[-length:]]
+        if ends:
+            places[length] = ends
+    found, matched = find_longest_suffix(np.array(text, dtype=np.int64), tail)
+    assert (found.tolist(), matched) == (places[max(places)], max(places))
 
 
 def test_the_best_supported_draft_wins_and_ties_go_to_the_first() -> None:

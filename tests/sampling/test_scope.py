@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusion_core.sampling.stop import ScopeRule
+from diffusion_core.requests import FinishReason
+from diffusion_core.sampling.long_strings import open_string, scan_strings
+from diffusion_core.sampling.stop import ScopeRule, Stop
 from diffusion_core.scope import IndentedScope, width_of
 
 CURSOR = "‸"
@@ -158,3 +160,36 @@ def test_the_size_of_the_pieces_does_not_matter(program: str, step: int, data: s
         if found := rule.check(answer[:end], step):
             break
     assert found == whole
+
+
+PIECES = st.sampled_from(
+    ["\n", "\n\n", "  ", "    ", "\t", " ", "x", "el", "se", "else:", "elif", "case ", ")", '"', '""', '"""', "'''",
+     "\\", "# ", "\r", "\x0c", "def g():"]
+)  # fmt: skip
+PREFIXES = (
+    "",
+    "    ",
+    "x = ",
+    "def f():\n    ",
+    "def f(a",
+    "class A:\n    def f(self):\n        if a:\n            ",
+    'def f():\n    """Says\n    ',
+    'def f():\n    x = ""',
+    "def f():\n    try:\n        g()\n    ",
+)
+
+
+@given(st.sampled_from(PREFIXES), st.lists(PIECES, max_size=24), st.sampled_from(["", "\n    y\n", "\n  else:\n"]))
+def test_what_is_remembered_of_a_text_changes_nothing(prefix: str, pieces: list[str], suffix: str) -> None:
+    rule, scope, text = ScopeRule(prefix, suffix), IndentedScope(prefix, suffix), ""
+    head = prefix[prefix.rfind("\n") + 1 :]
+    for piece in pieces:
+        text += piece
+        lines = text.split("\n")
+        outside = scope.first_outside(lines, scan_strings(head + text, open_string(prefix))[1])
+        kept = "".join(f"{line}\n" for line in lines[:outside])
+        assert rule.check(text, len(piece)) == (None if outside is None else Stop(len(kept), FinishReason.SCOPE))
+        if outside is not None:
+            break
+    other = "\n" + text[1:]  # as long, and not the text that was remembered
+    assert rule.check(other, 1) == ScopeRule(prefix, suffix).check(other, 1)

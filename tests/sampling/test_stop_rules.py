@@ -11,6 +11,7 @@ from diffusion_core.requests import FinishReason
 from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
 from diffusion_core.sampling.sequence import DecodingSequence, SequenceCache
 from diffusion_core.sampling.stop import (
+    LONGEST_LOOP,
     BraceScopeRule,
     FenceRule,
     LineRule,
@@ -124,6 +125,22 @@ def test_loops_are_found_and_tables_are_not() -> None:
     assert find_repetition(list(range(500))) is None
     assert find_repetition([0, 5] * 20) is None  # a short table
     assert find_repetition([4] * 200) == 1
+
+
+@given(
+    st.lists(st.integers(0, 2), max_size=40), st.lists(st.integers(0, 2), min_size=1, max_size=34), st.integers(0, 9)
+)
+def test_a_loop_is_its_shortest_period(before: list[int], piece: list[int], cut: int) -> None:
+    text = before + piece * 9
+    text = text[: len(text) - cut]
+    spans = {period: max(96, 6 * period) for period in range(1, 33)}
+    found = [
+        period
+        for period, span in spans.items()
+        if len(text) >= span and all(text[-i] == text[-i - period] for i in range(1, span - period + 1))
+    ]
+    assert find_repetition(text) == (found[0] if found else None)
+    assert find_repetition(text[-LONGEST_LOOP:]) == find_repetition(text)
 
 
 def test_a_loop_of_the_edited_text_may_stand_in_the_answer() -> None:
