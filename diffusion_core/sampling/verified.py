@@ -37,9 +37,10 @@ class AutoregressivePolicy:
         pending = sequence.pending
         found = yield from sequence.forward(pending, num_clean=len(pending), wants_best=self._chooser.is_plain)
         sequence.keep(len(pending), found.tapped)
-        token = found.best[-1:]
-        if not token or not self._chooser.takes(token):
-            place = range(len(sequence.tokens), len(sequence.tokens) + 1)
+        place = range(len(sequence.tokens), len(sequence.tokens) + 1)
+        if found.best:
+            token = yield from allowed_best(self._chooser, sequence.denoiser, found.hidden[-1:], found.best[-1:], place)
+        else:
             token = yield from ask_tokens(self._chooser, sequence.denoiser, found.hidden[-1:], place)
         sequence.tokens += token
         return Step(token, [])
@@ -55,6 +56,24 @@ def ask_tokens(
             return best
     scores = yield from ask_scores(denoiser, hidden)
     return chooser.choose(scores, positions)
+
+
+def allowed_best(
+    chooser: TokenChooser, denoiser: Denoiser, hidden: torch.Tensor, best: Sequence[int], positions: Sequence[int]
+) -> Asking[list[int]]:
+    """``best`` [R], which a round took of rows ``hidden`` [R, D], with the chooser's tokens in place of banned ones.
+
+    Rows whose best token is allowed keep it, whatever the others are: scores that are computed apart may round
+    otherwise, and a row's token must not depend on its company.
+    """
+    tokens = list(best)
+    if chooser.takes(tokens):
+        return tokens
+    banned = [row for row, token in enumerate(tokens) if not chooser.takes((token,))]
+    scores = yield from ask_scores(denoiser, hidden[banned])
+    for row, token in zip(banned, chooser.choose(scores, [positions[row] for row in banned]), strict=True):
+        tokens[row] = token
+    return tokens
 
 
 class VerifiedPolicy:
@@ -158,8 +177,12 @@ class VerifiedPolicy:
         scores_slots = bool(chosen.groups) and chosen.scores_slots and not guesses_apart
         last = len(hidden) if scores_slots or reads_all else num_clean
         num_read = last - first if reads_all else len(draft) + 1
-        if best and self._chooser.takes(best[first : first + num_read]):
-            tokens, reads_all = best[first:], bool(chosen.groups)  # the round took them itself, slots and all
+        if best:
+            # The round took them itself, slots and all.
+            end, reads_all = first + num_read, bool(chosen.groups)
+            tokens = yield from allowed_best(
+                self._chooser, sequence.denoiser, hidden[first:end], best[first:end], range(n, n + num_read)
+            )
         elif not (scores_slots or reads_all):
             tokens = yield from ask_tokens(self._chooser, sequence.denoiser, hidden[first:last], range(n, n + num_read))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from sampling.test_exactness import PATTERNS, answer, decode, prompt_of, sources
 from diffusion_core.config import EngineConfig
 from diffusion_core.engine.engine import Engine
 from diffusion_core.errors import ConfigError
-from diffusion_core.model.captured import EXACT_ROWS, CapturedForward
+from diffusion_core.model.captured import EXACT_ROWS, CapturedForward, RoundOutputs
 from diffusion_core.model.config import AttentionPattern, DrafterKind, LogitAlignment
 from diffusion_core.requests import CompletionRequest, DecodingParams, Policy, SamplingParams
 from diffusion_core.sampling.departures import DepartureRecorder
@@ -171,3 +172,30 @@ def test_what_a_round_left_behind_can_be_reused_and_copied(drafter: DrafterKind)
         found = decode(denoiser, prompt, Policy.VERIFIED, cache=used.cache, block_size=4)
         assert answer(found) == answer(expected)
     assert answer(decode(denoiser, prompt, Policy.VERIFIED, cache=copied, block_size=4)) == answer(expected)
+
+
+class OtherHead(CapturedForward):
+    """Rounds whose own best tokens are not those of scores computed apart, as where two kernels round otherwise."""
+
+    def evaluate(self, *given: Any, **named: Any) -> RoundOutputs:
+        outputs = super().evaluate(*given, **named)
+        if outputs.best is not None:
+            scores = self._model.scores(outputs.hidden)
+            outputs.best[: len(scores)] = scores.topk(2, dim=-1).indices[:, 1]
+        return outputs
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_banned_token_of_one_row_does_not_change_how_others_are_chosen(seed: int) -> None:
+    plain = tiny_denoiser(drafter=DrafterKind.GATED_ADAPTER)
+    denoiser = dataclasses.replace(plain, captured=OtherHead(plain.model, plain.adapter, max_positions=400))
+    prompt = prompt_of(seed)
+    free = decode(denoiser, prompt, Policy.AUTOREGRESSIVE)
+    banned = tuple(sorted(set(free.answer))[::3])
+    expected = decode(denoiser, prompt, Policy.AUTOREGRESSIVE, banned=banned)
+    assert set(expected.answer).isdisjoint(banned)
+    assert expected.answer != free.answer
+    for shape in RoundShape:
+        drafts = sources_for("edited", prompt, expected.answer)
+        found = decode(denoiser, prompt, Policy.VERIFIED, sources=drafts, shape=shape, block_size=4, banned=banned)
+        assert answer(found) == answer(expected)

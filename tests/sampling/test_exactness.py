@@ -40,6 +40,7 @@ def decode(
     shape: RoundShape = RoundShape.TWO_PASS,
     sampling: SamplingParams | None = None,
     cache_kind: CanvasCache = CanvasCache.AUTO,
+    banned: tuple[int, ...] = (),
     **decoding: object,
 ) -> DecodingSequence:
     """The sequence after decoding ``NUM_TOKENS`` tokens."""
@@ -50,6 +51,7 @@ def decode(
         decoding=DecodingParams(policy=policy, cache=cache_kind, **decoding),  # type: ignore[arg-type]
         sampling=sampling or SamplingParams(),
         round_shape=shape,
+        banned_token_ids=banned,
     )
     for _ in BlockDecoder(denoiser, TOKENIZER, sequence, task, sources).run():
         pass
