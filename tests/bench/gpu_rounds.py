@@ -13,13 +13,15 @@ import torch
 
 from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.engine.prefix_cache import DRAFT_ROOM
-from diffusion_core.model.captured import ROW_BUCKETS, CapturedForward, choose_ops
+from diffusion_core.model.captured import ROW_BUCKETS, CapturedForward, largest_capacity
 from diffusion_core.model.kv_cache import KVCache
+from diffusion_core.model.round_choice import RoundWay, choose_steps, choose_way
 from diffusion_core.model.round_ops import PlainOps
 from diffusion_core.sampling.evaluate import Denoiser
 
 CONTEXT = 400
-WAYS = ("off", "fast_plain", "fast", "exact_plain", "exact")
+# `plain`: torch's own operations; `steps`: fused steps; without either the whole round is one kernel, where it can be.
+WAYS = ("off", "exact_plain", "exact_steps", "exact")
 
 
 def wait(device: torch.device) -> None:
@@ -29,19 +31,27 @@ def wait(device: torch.device) -> None:
 
 
 def way(model: LoadedModel, name: str, max_positions: int) -> Denoiser:
-    """``model`` with rounds of that kind; ``plain`` ones do without fused kernels."""
-    denoiser = model.denoiser
+    """``model`` with rounds of that kind."""
+    denoiser, base = model.denoiser, model.denoiser.model
     if name == "off":
         return dataclasses.replace(denoiser, captured=None)
-    head = denoiser.draft_head
+    head, adapter = denoiser.draft_head, denoiser.adapter
+    if name.endswith("plain"):
+        chosen: RoundWay = PlainOps()
+    elif name.endswith("steps"):
+        chosen = choose_steps(base, adapter)
+    else:
+        most = largest_capacity(max_positions + DRAFT_ROOM)
+        chosen = choose_way(base, adapter, max_positions=most, has_taps=head is not None)
     captured = CapturedForward(
-        denoiser.model,
-        denoiser.adapter,
+        base,
+        adapter,
         max_positions=max_positions + DRAFT_ROOM,
         taps=head.tap_layers if head is not None else (),
         exact=name.startswith("exact"),
-        ops=PlainOps() if name.endswith("plain") else choose_ops(denoiser.model, denoiser.adapter),
+        way=chosen,
     )
+    captured.prepare()
     return dataclasses.replace(denoiser, captured=captured)
 
 
@@ -107,6 +117,8 @@ def measure_forwards(model: LoadedModel, gb_per_s: float, repeats: int, has_time
 
             @torch.inference_mode()
             def run(denoiser: Denoiser = denoiser, cache: KVCache = cache, tokens: list[int] = tokens) -> torch.Tensor:
+                if denoiser.captured is not None:
+                    return denoiser.evaluate(cache, tokens, best=[])  # chosen in the round, and waited for
                 return denoiser.logits(denoiser.evaluate(cache, tokens)).argmax(-1)
 
             times = time_rounds(run, device, repeats)
@@ -114,7 +126,7 @@ def measure_forwards(model: LoadedModel, gb_per_s: float, repeats: int, has_time
             found["rows"].setdefault(str(rows), {})[name] = times
         if denoiser.captured is not None:
             found.setdefault("captured_mb", {})[name] = denoiser.captured.num_bytes / 1e6
-            found.setdefault("ops", {})[name] = type(denoiser.captured._ops).__name__
+            found.setdefault("ops", {})[name] = type(denoiser.captured._way).__name__
     return found
 
 
@@ -124,7 +136,7 @@ def measure_slots(model: LoadedModel, repeats: int) -> dict[str, Any]:
         return {"skipped": "no gated adapter"}
     device, found = model.denoiser.model.device, dict[str, Any]()
     slots, clean = [5, *[model.denoiser.mask_id] * 7], random_tokens(model.denoiser, 8, 8)
-    for name in ("exact_plain", "exact", "fast"):
+    for name in ("exact_steps", "exact"):
         denoiser = way(model, name, 2 * CONTEXT)
         cache = prefilled(denoiser, CONTEXT)
         found[name] = {
@@ -166,14 +178,14 @@ def profile_rounds(model: LoadedModel, repeats: int = 5) -> dict[str, Any]:
     if device.type == "cuda":
         kinds.append(torch.profiler.ProfilerActivity.CUDA)
     found: dict[str, Any] = {}
-    for name in ("off", "exact_plain", "exact"):
+    for name in ("exact_steps", "exact"):
         denoiser = way(model, name, 2 * CONTEXT)
         cache, tokens = prefilled(denoiser, CONTEXT), random_tokens(denoiser, 8, 8)
         for _ in range(3):
-            denoiser.logits(denoiser.evaluate(cache, tokens)).argmax(-1).tolist()
+            denoiser.evaluate(cache, tokens, best=[])
         with torch.profiler.profile(activities=kinds) as profile:
             for _ in range(repeats):
-                denoiser.logits(denoiser.evaluate(cache, tokens)).argmax(-1).tolist()
+                denoiser.evaluate(cache, tokens, best=[])
         rows = []
         for event in profile.key_averages():
             is_kernel = str(event.device_type).endswith("CUDA")

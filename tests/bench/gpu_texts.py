@@ -38,29 +38,33 @@ class Variant:
 # The most telling ones first: time may be up before the last.
 VARIANTS = (
     Variant("autoregressive/exact", "exact", Policy.AUTOREGRESSIVE),
-    Variant("verified/exact", "exact", Policy.VERIFIED),
     Variant("verified+slots/exact", "exact", Policy.VERIFIED, slots=True),
-    Variant("autoregressive/fast", "fast", Policy.AUTOREGRESSIVE),
-    Variant("verified/fast", "fast", Policy.VERIFIED),
-    Variant("verified+slots/fast", "fast", Policy.VERIFIED, slots=True),
-    Variant("confidence/exact", "exact", Policy.CONFIDENCE, slots=True),
-    Variant("verified/exact_plain", "exact_plain", Policy.VERIFIED),
+    Variant("verified/exact", "exact", Policy.VERIFIED),
+    Variant("autoregressive/exact_steps", "exact_steps", Policy.AUTOREGRESSIVE),
+    Variant("verified+slots/exact_steps", "exact_steps", Policy.VERIFIED, slots=True),
     Variant("slots_only/exact", "exact", Policy.VERIFIED, slots=True, free=False),
     Variant("verified+slots_two_pass/exact", "exact", Policy.VERIFIED, slots=True, shape=RoundShape.TWO_PASS),
+    Variant("confidence/exact", "exact", Policy.CONFIDENCE, slots=True),
     Variant("autoregressive/off", "off", Policy.AUTOREGRESSIVE),
     Variant("verified/off", "off", Policy.VERIFIED),
 )
 
 
-def decode(model: LoadedModel, variant: Variant, prefix: str, max_tokens: int, learned: RoundModel) -> dict[str, Any]:
-    """One answer over a cache of its own; seconds of the prompt and of the answer apart."""
+def decode(
+    model: LoadedModel, variant: Variant, prefix: str, max_tokens: int, learned: RoundModel, *, ends_after: int = 0
+) -> dict[str, Any]:
+    """One answer over a cache of its own; seconds of the prompt and of the answer apart.
+
+    ``ends_after``: as many tokens at most, in a cache for ``max_tokens``; 0: no other limit.
+    """
     request = CompletionRequest(prefix=prefix, language="python", max_tokens=max_tokens)
     prompt = list(model.encoder.encode_completion(request, max_tokens).tokens)
     denoiser, device = model.denoiser, model.denoiser.model.device
     cache = SequenceCache.create(denoiser, len(prompt) + max_tokens + DRAFT_ROOM)
     sequence = DecodingSequence(denoiser, prompt, cache, num_prompt=len(prompt))
     task = DecodingTask(
-        max_tokens=max_tokens, decoding=DecodingParams(policy=variant.policy, use_mask_drafts=variant.slots),
+        max_tokens=ends_after or max_tokens,
+        decoding=DecodingParams(policy=variant.policy, use_mask_drafts=variant.slots),
         stop_rules=(ScopeRule(prefix),), stop_token_ids=model.stop_token_ids, banned_token_ids=model.banned_token_ids,
         round_shape=variant.shape,
     )  # fmt: skip
@@ -92,7 +96,8 @@ def measure_streams(
             continue
         used = dataclasses.replace(model, denoiser=way(model, variant.rounds, 1024))
         learned = RoundModel()
-        decode(used, variant, prefixes[-1], max_tokens, RoundModel())  # captures what it needs
+        for prefix in prefixes:  # captures whatever rounds the prompts need
+            decode(used, variant, prefix, max_tokens, RoundModel(), ends_after=2)
         rows = []
         for prefix in prefixes:
             if not has_time():
