@@ -12,9 +12,10 @@ from diffusion_core.config import EngineConfig
 from diffusion_core.engine.prefix_cache import DRAFT_ROOM, PrefixCache
 from diffusion_core.engine.prompt_tokens import PromptEncoder
 from diffusion_core.model.adapter import GatedAdapter
-from diffusion_core.model.captured import CapturedForward, choose_ops
+from diffusion_core.model.captured import CapturedForward, largest_capacity
 from diffusion_core.model.draft_head import DraftHead
 from diffusion_core.model.packed import can_pack
+from diffusion_core.model.round_choice import choose_way
 from diffusion_core.model.transformer import Transformer
 from diffusion_core.sampling.costed_rounds import RoundModel
 from diffusion_core.sampling.evaluate import Denoiser
@@ -81,9 +82,8 @@ def build_captured(
     if capture == "off":
         return None
     taps = head.tap_layers if head is not None else ()
-    return CapturedForward(
-        model, adapter, max_positions=max_positions, taps=taps, exact=capture == "exact", ops=choose_ops(model, adapter)
-    )
+    way = choose_way(model, adapter, max_positions=largest_capacity(max_positions), has_taps=bool(taps))
+    return CapturedForward(model, adapter, max_positions=max_positions, taps=taps, exact=capture == "exact", way=way)
 
 
 def assemble(checkpoint: Checkpoint, config: EngineConfig) -> LoadedModel:

@@ -54,7 +54,7 @@ def find_compiled(extensions: Sequence[str]) -> Path | None:
     """The compiled kernels, where they are there already."""
     name = _library_name((*_FLAGS, *extensions))
     folders = (Path(os.environ.get(FOLDER) or cache_folder() / "kernels"), cache_folder() / "kernels")
-    return next((path for folder in folders if (path := folder / name).exists() and _is_own(path)), None)
+    return next((path for folder in folders if (path := folder / name).exists() and is_own(path)), None)
 
 
 def compile_into(folder: Path, extensions: Sequence[str]) -> Path:
@@ -68,7 +68,7 @@ def compile_into(folder: Path, extensions: Sequence[str]) -> Path:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise CompilationFailed(f"{folder} cannot be made: {error.strerror}") from None
-    if not _is_own(folder):
+    if not is_own(folder):
         raise CompilationFailed(f"{folder} belongs to somebody else, or others may write to it")
     path = folder / _library_name(flags)
     _compile(path, flags)
@@ -83,7 +83,7 @@ def _library_name(flags: Sequence[str] = _FLAGS) -> str:
     return f"{digest.hexdigest()[:20]}.so"
 
 
-def _is_own(path: Path) -> bool:
+def is_own(path: Path) -> bool:
     """Whether only this user (or the system's) can have written ``path``: code is loaded from it."""
     try:
         found = path.stat()

@@ -20,20 +20,21 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from itertools import product
 from typing import Any, NamedTuple
 
 import torch
 
+from diffusion_core.model import kernel_shape
 from diffusion_core.model.adapter import GatedAdapter
-from diffusion_core.model.joined import join_products
 from diffusion_core.model.kv_cache import KEY_BUCKET, KVCache, round_up
 from diffusion_core.model.masks import causal
 from diffusion_core.model.round_body import evaluate_round
+from diffusion_core.model.round_choice import RoundWay, next_way
 from diffusion_core.model.round_inputs import RoundInputs
-from diffusion_core.model.round_ops import PlainOps, RoundOps
+from diffusion_core.model.round_ops import PlainOps
 from diffusion_core.model.transformer import Transformer
+from diffusion_core.model.whole_round import WholeRound
 
 # How far fused steps may be from the reference, as a share of its length.
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
@@ -44,9 +45,9 @@ ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 # All rows of an exact round: what a long draft or the slots behind several drafts need. Up to this many rows a
 # product of the sizes in question takes as long as its weights take to be read.
 EXACT_ROWS = 64
-# Fewer rows, where a device gives them the very bits that they have among `EXACT_ROWS` (found out, not assumed): slots
-# behind every length of a block of 4 fit, and every other kernel has half as much to do.
-FEWER_ROWS = 32
+# Fewer rows, where a device gives them the very bits that they have among `EXACT_ROWS` (found out, not assumed). Slots
+# behind every length of a block of 4 fit into 32, and every other kernel has half as much to do.
+FEWER_ROWS = (16, 32)
 
 CAPACITY_BUCKETS = (512, 1024, 2048, 4096)
 
@@ -85,22 +86,16 @@ class _Round:
     num_bytes: int = 0
 
 
-def choose_ops(model: Transformer, adapter: GatedAdapter | None = None) -> RoundOps:
-    """Fused steps where the device, the model's shape and what is installed allow them, else the reference."""
-    if model.device.type != "cuda" or find_spec("triton") is None:
-        return PlainOps()
-    from diffusion_core.model.round_triton import TritonOps, supports
-
-    if not supports(model.config):
-        return PlainOps()
-    return TritonOps(join_products(model, adapter) if adapter is not None else None)
+def largest_capacity(max_positions: int) -> int:
+    """Positions that the memory of keys and values has for sequences that are bounded so, with their drafts."""
+    return round_up(max_positions + EXACT_ROWS, KEY_BUCKET)
 
 
 class CapturedForward:
     """Evaluates the rounds of one model, whatever sequences they belong to; one thread at a time.
 
     ``max_positions`` bounds a sequence with its draft. ``taps`` are those of :meth:`Transformer.forward`, wanted of
-    every round. ``ops`` other than the reference are compared with it once.
+    every round. A ``way`` other than the reference is compared with it once.
     """
 
     def __init__(
@@ -111,14 +106,15 @@ class CapturedForward:
         max_positions: int,
         taps: Sequence[int] = (),
         exact: bool = True,
-        ops: RoundOps | None = None,
+        way: RoundWay | None = None,
     ) -> None:
         self._model, self._adapter, self._taps = model, adapter, tuple(taps)
-        self._ops: RoundOps = ops or PlainOps()
-        self._is_checked = type(self._ops) is PlainOps
-        self.row_buckets: tuple[int, ...] = (EXACT_ROWS,) if exact else ROW_BUCKETS
+        self._way: RoundWay = way or PlainOps()
+        self._is_checked = type(self._way) is PlainOps
+        buckets = kernel_shape.ROW_BUCKETS if isinstance(way, WholeRound) else ROW_BUCKETS
+        self.row_buckets: tuple[int, ...] = (EXACT_ROWS,) if exact else buckets
         self._is_exact = exact
-        largest = round_up(max_positions + EXACT_ROWS, KEY_BUCKET)
+        largest = largest_capacity(max_positions)
         self.capacities = (*(c for c in CAPACITY_BUCKETS if 2 * c <= largest), largest)
         self._memory: torch.Tensor | None = None
         self._lodger: weakref.ref[KVCache] | None = None
@@ -141,7 +137,8 @@ class CapturedForward:
         """Memory held on the device, in bytes: keys and values, inputs, captured rounds."""
         memory = self._memory.numel() * self._memory.element_size() if self._memory is not None else 0
         inputs = sum(held.num_bytes for held in self._inputs.values())
-        return memory + inputs + sum(made.num_bytes for made in self._rounds.values())
+        whole = self._way.num_bytes if isinstance(self._way, WholeRound) else 0
+        return memory + inputs + whole + sum(made.num_bytes for made in self._rounds.values())
 
     def rows_for(self, num_rows: int) -> int:
         """The smallest bucket that holds ``num_rows`` rows."""
@@ -161,8 +158,8 @@ class CapturedForward:
     @torch.inference_mode()
     def prepare(self) -> None:
         """Make the rounds that requests need now: compiling and capturing them is no wait for a request."""
-        if self._is_exact and self._gives_equal_bits(FEWER_ROWS):
-            self.row_buckets = (FEWER_ROWS, EXACT_ROWS)
+        if self._is_exact:
+            self.row_buckets = (*(rows for rows in FEWER_ROWS if self._gives_equal_bits(rows)), EXACT_ROWS)
         buckets = self.row_buckets if self._is_exact else (self.max_rows,)
         kinds = (None, 0) if self._adapter is not None else (None,)
         for rows, capacity, first_slot in product(buckets, self.capacities, kinds):
@@ -247,7 +244,7 @@ class CapturedForward:
         """Whether a round is one that adapts slots; fused kernels are the same ones for all rounds of a model."""
         if self._adapter is None:
             return False
-        return first_slot is not None or type(self._ops) is not PlainOps
+        return first_slot is not None or type(self._way) is not PlainOps
 
     def wait(self) -> None:
         """Until what the last round brings to the host is there."""
@@ -286,36 +283,47 @@ class CapturedForward:
         assert memory is not None
         view, adapter = memory[:, :, :, : shape.capacity], self._adapter if shape.has_slots else None
 
-        def run_with(ops: RoundOps) -> RoundOutputs:
-            hidden, tapped = evaluate_round(self._model, inputs, view, ops, adapter=adapter, taps=self._taps)
-            best = None
-            if shape.chooses:
-                best = inputs.best
+        def run_with(way: RoundWay) -> RoundOutputs:
+            chosen = None
+            if isinstance(way, WholeRound):
+                (hidden, chosen), tapped = way.run(inputs, view, chooses=shape.chooses), list[torch.Tensor]()
+            else:
+                hidden, tapped = evaluate_round(self._model, inputs, view, way, adapter=adapter, taps=self._taps)
+            if not shape.chooses:
+                return RoundOutputs(hidden, tapped)
+            if chosen is None:
                 # Of equals `max` takes the first, as the choice outside a round does.
-                best.copy_(self._model.scores(hidden).max(-1).indices, non_blocking=True)
-            return RoundOutputs(hidden, tapped, best)
+                chosen = self._model.scores(hidden).max(-1).indices
+            inputs.best.copy_(chosen, non_blocking=True)
+            return RoundOutputs(hidden, tapped, inputs.best)
 
         # Kernels are launched on the current device, which need not be the model's.
         with torch.cuda.device(memory.device) if memory.is_cuda else nullcontext():
             if not self._is_checked:
-                self._check_ops(run_with)
-            run = partial(run_with, self._ops)
+                self._check_way(run_with)
+            run = partial(run_with, self._way)
             return self._capture(run, shape) if memory.is_cuda else _Round(run)
 
-    def _check_ops(self, run_with: Callable[[RoundOps], RoundOutputs]) -> None:
-        """Fused steps are compiled for the device at hand: they are kept if they give what the reference gives."""
+    def _check_way(self, run_with: Callable[[RoundWay], RoundOutputs]) -> None:
+        """Kernels are compiled for the device at hand: they are kept if they give what the reference gives."""
         self._is_checked = True
         expected = run_with(PlainOps()).hidden.float()
+        while type(self._way) is not PlainOps and not self._agrees(run_with, expected):
+            self._way = next_way(self._way, self._model, self._adapter)
+
+    def _agrees(self, run_with: Callable[[RoundWay], RoundOutputs], expected: torch.Tensor) -> bool:
+        name = type(self._way).__name__
         try:
-            found = run_with(self._ops).hidden.float()
+            found = run_with(self._way).hidden.float()
             error = float((found - expected).norm() / expected.norm())
         except Exception:
             # Whatever the compiler does not like: the reference is at hand, and no request has to fail for it.
-            logger.warning("fused steps cannot be compiled here: decoding goes on without them", exc_info=True)
-            error = float("inf")
+            logger.warning("%s cannot be used here: decoding goes on without", name, exc_info=True)
+            return False
         if not error <= _TOLERANCE.get(self._model.dtype, 0.0):
-            logger.warning("fused steps differ from the reference by %.1e: decoding goes on without them", error)
-            self._ops = PlainOps()
+            logger.warning("%s differs from the reference by %.1e: decoding goes on without", name, error)
+            return False
+        return True
 
     def _capture(self, run: Callable[[], RoundOutputs], shape: _Shape) -> _Round:
         """Record ``run`` as a graph. It runs a few times before, which writes the same keys to the same places."""
