@@ -12,11 +12,12 @@ from diffusion_core.config import EngineConfig
 from diffusion_core.engine.prefix_cache import DRAFT_ROOM, PrefixCache
 from diffusion_core.engine.prompt_tokens import PromptEncoder
 from diffusion_core.model.adapter import GatedAdapter
-from diffusion_core.model.captured import CapturedForward, largest_capacity
+from diffusion_core.model.captured import CapturedForward
 from diffusion_core.model.draft_head import DraftHead
 from diffusion_core.model.packed import can_pack
-from diffusion_core.model.round_choice import choose_way
+from diffusion_core.model.round_choice import choose_steps, choose_whole
 from diffusion_core.model.transformer import Transformer
+from diffusion_core.model.whole_forward import WholeForward
 from diffusion_core.sampling.costed_rounds import RoundModel
 from diffusion_core.sampling.evaluate import Denoiser
 
@@ -75,15 +76,17 @@ def build_captured(
     *,
     capture: str,
     max_positions: int,
-) -> CapturedForward | None:
+) -> CapturedForward | WholeForward | None:
     """What evaluates decoding rounds in static shapes, as ``engine.capture`` says; None: the ordinary forward does."""
     if capture == "auto":
         capture = "exact" if model.device.type == "cuda" else "off"
     if capture == "off":
         return None
     taps = head.tap_layers if head is not None else ()
-    way = choose_way(model, adapter, max_positions=largest_capacity(max_positions), has_taps=bool(taps))
-    return CapturedForward(model, adapter, max_positions=max_positions, taps=taps, exact=capture == "exact", way=way)
+    if not taps and (whole := choose_whole(model, adapter, max_positions=max_positions)) is not None:
+        return whole
+    steps = choose_steps(model, adapter)
+    return CapturedForward(model, adapter, max_positions=max_positions, taps=taps, exact=capture == "exact", ops=steps)
 
 
 def assemble(checkpoint: Checkpoint, config: EngineConfig) -> LoadedModel:

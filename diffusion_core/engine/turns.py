@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from diffusion_core.engine.job import Job
-from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 from diffusion_core.sampling.asking import RowsWanted
 from diffusion_core.sampling.cost_model import CostModel
 
@@ -105,14 +104,14 @@ class Turns:
 
     def _limit(self, leader: Job, num_ready: int) -> RowsWanted:
         want = rows_of(leader)
-        # Rounds on a GPU are not shared: there prompts stay whole.
-        is_whole = num_ready == 1 or not want.piece or not want.denoiser.can_share
+        # On a GPU prompts stay whole.
+        is_whole = num_ready == 1 or not want.piece or not want.denoiser.shares_prompts
         return want if is_whole else want.first(patient_rows(leader))
 
     def _fill(self, users: dict[str, list[Job]], order: Sequence[str], like: RowsWanted) -> Batch:
         """Rows of all users in turn, within each one's bound and that of the forward."""
         leader = users[order[0]][0]
-        batch = _take(users[order[0]], like, patient_rows(leader), MAX_DECODE_ROWS)
+        batch = _take(users[order[0]], like, patient_rows(leader), like.denoiser.most_shared_rows)
         most = self._most_rows(leader, order, _num_rows(batch))
         for user in order[1:]:
             room = most - _num_rows(batch)
@@ -121,12 +120,12 @@ class Turns:
 
     def _most_rows(self, leader: Job, order: Sequence[str], own: int) -> int:
         """How many rows a forward may have in which the leader's user has ``own``."""
-        costs = _costs_of(leader)
+        costs, most = _costs_of(leader), rows_of(leader).denoiser.most_shared_rows
         used = [self._usage.of(user) for user in order[:2]]
         if costs is None or len(used) < 2 or used[0] >= FAR_SHARE * used[1]:
-            return MAX_DECODE_ROWS
+            return most
         limit = FAR_COMPANY * costs.body[own]
-        return next((rows for rows in range(MAX_DECODE_ROWS, own, -1) if costs.body[rows] <= limit), own)
+        return next((rows for rows in range(most, own, -1) if costs.body[rows] <= limit), own)
 
 
 def _take(jobs: Sequence[Job], like: RowsWanted, bound: int, room: int) -> Batch:

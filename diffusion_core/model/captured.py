@@ -21,20 +21,18 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
-from diffusion_core.model import kernel_shape
 from diffusion_core.model.adapter import GatedAdapter
+from diffusion_core.model.graphs import Recorder
 from diffusion_core.model.kv_cache import KEY_BUCKET, KVCache, round_up
 from diffusion_core.model.masks import causal
 from diffusion_core.model.round_body import evaluate_round
-from diffusion_core.model.round_choice import RoundWay, next_way
 from diffusion_core.model.round_inputs import RoundInputs
-from diffusion_core.model.round_ops import PlainOps
+from diffusion_core.model.round_ops import PlainOps, RoundOps
 from diffusion_core.model.transformer import Transformer
-from diffusion_core.model.whole_round import WholeRound
 
 # How far fused steps may be from the reference, as a share of its length.
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
@@ -95,8 +93,10 @@ class CapturedForward:
     """Evaluates the rounds of one model, whatever sequences they belong to; one thread at a time.
 
     ``max_positions`` bounds a sequence with its draft. ``taps`` are those of :meth:`Transformer.forward`, wanted of
-    every round. A ``way`` other than the reference is compared with it once.
+    every round. ``ops`` other than the reference are compared with it once.
     """
+
+    can_share = False  # a round is one sequence's
 
     def __init__(
         self,
@@ -106,13 +106,12 @@ class CapturedForward:
         max_positions: int,
         taps: Sequence[int] = (),
         exact: bool = True,
-        way: RoundWay | None = None,
+        ops: RoundOps | None = None,
     ) -> None:
         self._model, self._adapter, self._taps = model, adapter, tuple(taps)
-        self._way: RoundWay = way or PlainOps()
-        self._is_checked = type(self._way) is PlainOps
-        buckets = kernel_shape.ROW_BUCKETS if isinstance(way, WholeRound) else ROW_BUCKETS
-        self.row_buckets: tuple[int, ...] = (EXACT_ROWS,) if exact else buckets
+        self._ops: RoundOps = ops or PlainOps()
+        self._is_checked = type(self._ops) is PlainOps
+        self.row_buckets: tuple[int, ...] = (EXACT_ROWS,) if exact else ROW_BUCKETS
         self._is_exact = exact
         largest = largest_capacity(max_positions)
         self.capacities = (*(c for c in CAPACITY_BUCKETS if 2 * c <= largest), largest)
@@ -120,7 +119,7 @@ class CapturedForward:
         self._lodger: weakref.ref[KVCache] | None = None
         self._inputs: dict[int, RoundInputs] = {}
         self._rounds: OrderedDict[_Shape, _Round] = OrderedDict()
-        self._pool: Any = None  # torch's handle of the memory that all captured rounds share
+        self._recorder = Recorder(model.device)
 
     @property
     def max_rows(self) -> int:
@@ -137,8 +136,7 @@ class CapturedForward:
         """Memory held on the device, in bytes: keys and values, inputs, captured rounds."""
         memory = self._memory.numel() * self._memory.element_size() if self._memory is not None else 0
         inputs = sum(held.num_bytes for held in self._inputs.values())
-        whole = self._way.num_bytes if isinstance(self._way, WholeRound) else 0
-        return memory + inputs + whole + sum(made.num_bytes for made in self._rounds.values())
+        return memory + inputs + sum(made.num_bytes for made in self._rounds.values())
 
     def rows_for(self, num_rows: int) -> int:
         """The smallest bucket that holds ``num_rows`` rows."""
@@ -244,7 +242,7 @@ class CapturedForward:
         """Whether a round is one that adapts slots; fused kernels are the same ones for all rounds of a model."""
         if self._adapter is None:
             return False
-        return first_slot is not None or type(self._way) is not PlainOps
+        return first_slot is not None or type(self._ops) is not PlainOps
 
     def wait(self) -> None:
         """Until what the last round brings to the host is there."""
@@ -283,64 +281,37 @@ class CapturedForward:
         assert memory is not None
         view, adapter = memory[:, :, :, : shape.capacity], self._adapter if shape.has_slots else None
 
-        def run_with(way: RoundWay) -> RoundOutputs:
-            chosen = None
-            if isinstance(way, WholeRound):
-                (hidden, chosen), tapped = way.run(inputs, view, chooses=shape.chooses), list[torch.Tensor]()
-            else:
-                hidden, tapped = evaluate_round(self._model, inputs, view, way, adapter=adapter, taps=self._taps)
-            if not shape.chooses:
-                return RoundOutputs(hidden, tapped)
-            if chosen is None:
+        def run_with(ops: RoundOps) -> RoundOutputs:
+            hidden, tapped = evaluate_round(self._model, inputs, view, ops, adapter=adapter, taps=self._taps)
+            best = None
+            if shape.chooses:
+                best = inputs.best
                 # Of equals `max` takes the first, as the choice outside a round does.
-                chosen = self._model.scores(hidden).max(-1).indices
-            inputs.best.copy_(chosen, non_blocking=True)
-            return RoundOutputs(hidden, tapped, inputs.best)
+                best.copy_(self._model.scores(hidden).max(-1).indices, non_blocking=True)
+            return RoundOutputs(hidden, tapped, best)
 
         # Kernels are launched on the current device, which need not be the model's.
         with torch.cuda.device(memory.device) if memory.is_cuda else nullcontext():
             if not self._is_checked:
-                self._check_way(run_with)
-            run = partial(run_with, self._way)
-            return self._capture(run, shape) if memory.is_cuda else _Round(run)
+                self._check_ops(run_with)
+            run = partial(run_with, self._ops)
+            if not memory.is_cuda:
+                return _Round(run)
+            recorded = self._recorder.record(run)
+        logger.info("captured a round of %d rows over %d positions", shape.rows, shape.capacity)
+        return _Round(recorded.replay, recorded.outputs, recorded.num_bytes)
 
-    def _check_way(self, run_with: Callable[[RoundWay], RoundOutputs]) -> None:
-        """Kernels are compiled for the device at hand: they are kept if they give what the reference gives."""
+    def _check_ops(self, run_with: Callable[[RoundOps], RoundOutputs]) -> None:
+        """Fused steps are compiled for the device at hand: they are kept if they give what the reference gives."""
         self._is_checked = True
         expected = run_with(PlainOps()).hidden.float()
-        while type(self._way) is not PlainOps and not self._agrees(run_with, expected):
-            self._way = next_way(self._way, self._model, self._adapter)
-
-    def _agrees(self, run_with: Callable[[RoundWay], RoundOutputs], expected: torch.Tensor) -> bool:
-        name = type(self._way).__name__
         try:
-            found = run_with(self._way).hidden.float()
+            found = run_with(self._ops).hidden.float()
             error = float((found - expected).norm() / expected.norm())
         except Exception:
             # Whatever the compiler does not like: the reference is at hand, and no request has to fail for it.
-            logger.warning("%s cannot be used here: decoding goes on without", name, exc_info=True)
-            return False
+            logger.warning("fused steps cannot be compiled here: decoding goes on without them", exc_info=True)
+            error = float("inf")
         if not error <= _TOLERANCE.get(self._model.dtype, 0.0):
-            logger.warning("%s differs from the reference by %.1e: decoding goes on without", name, error)
-            return False
-        return True
-
-    def _capture(self, run: Callable[[], RoundOutputs], shape: _Shape) -> _Round:
-        """Record ``run`` as a graph. It runs a few times before, which writes the same keys to the same places."""
-        device = self._model.device
-        before = torch.cuda.memory_reserved(device)
-        main, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        aside.wait_stream(main)
-        with torch.cuda.stream(aside):
-            for _ in range(2):
-                run()
-        main.wait_stream(aside)
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
-        # Only this thread's calls are forbidden meanwhile: another one may be loading a model.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            outputs = run()
-        num_bytes = max(0, torch.cuda.memory_reserved(device) - before)
-        logger.info("captured a round of %d rows over %d positions", shape.rows, shape.capacity)
-        return _Round(graph.replay, outputs, num_bytes)
+            logger.warning("fused steps differ from the reference by %.1e: decoding goes on without them", error)
+            self._ops = PlainOps()

@@ -15,7 +15,7 @@ WARPS = 8
 THREADS = 32 * WARPS
 # Steps of 16 values that a warp keeps of every row, in registers.
 MOST_STEPS = 12
-PARTS = 15  # addresses of a layer
+PARTS = 13  # addresses of a layer
 SLICES = (1, 2, 4, 8)
 MOST_TOGETHER = 5
 ROW_BUCKETS = (16, 32, 64)
@@ -76,8 +76,8 @@ class KernelShape:
         hidden = (rows if self.fused_head else 1) * (self.hidden + 32) * 2
         sizes = (
             _divide_up(max(parts, mixed, hidden), 16) * 16, max(1, own * self.rank_tiles * 32) * 16,
-            max(1, self.rank_tiles * self.columns * 32) * 8, self.layers * PARTS * 8, rows * 8,
-            2 * rows * self.head_dim * 2, WARPS * min(rows, PASS_ROWS) * 4, (2 * rows + 3) * 4,
+            max(1, self.rank_tiles * self.columns * 32) * 8, self.layers * PARTS * 8, 2 * rows * 8,
+            2 * rows * self.head_dim * 2, WARPS * min(rows, PASS_ROWS) * 4, (6 * rows + 3) * 4,
         )  # fmt: skip
         return _divide_up(sum(sizes), 16) * 16
 
@@ -87,6 +87,11 @@ class KernelShape:
         groups, passes = self.blocks // self.slices, max(1, self.rows // PASS_ROWS)
         units = (self.own_tiles[-1] + self.rank_tiles) * self.columns
         return passes * groups * self.slices * units * 32 * 4
+
+    @property
+    def query_values(self) -> int:
+        """Values of all queries, with room for the last tile of each key-value head."""
+        return self.kv_heads * (self.rows * self.heads // self.kv_heads + 16) * self.head_dim
 
     @property
     def num_counters(self) -> int:
@@ -110,7 +115,7 @@ def choose_shapes(config: ModelConfig, *, rank: int, blocks: int, shared_limit: 
     They agree in whatever decides the order of a sum, so that rows have the same bits in all of them, and in where the
     best tokens are taken.
     """
-    if config.head_dim not in (64, 128) or config.qk_norm:
+    if config.head_dim not in (64, 128) or config.qk_norm or config.num_heads // config.num_kv_heads > 16:
         return {}
     if any(size % 16 for size in (config.hidden_size, config.intermediate_size)):
         return {}
@@ -149,7 +154,7 @@ class Arguments(ctypes.Structure):
             "table", "embedding", "mask_embedding", "final_norm", "cosines", "sines", "inputs", "stream", "queries",
             "attended", "inner", "parts", "hidden", "counters", "head", "ranks", "best",
         )),
-        ("head_stride", ctypes.c_longlong), ("mask_id", ctypes.c_longlong),
+        ("mask_id", ctypes.c_longlong),
         ("num_tokens", ctypes.c_int), ("eps", ctypes.c_float), ("adapter_scale", ctypes.c_float),
         ("attention_scale", ctypes.c_float),
     ]  # fmt: skip

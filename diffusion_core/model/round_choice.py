@@ -14,24 +14,13 @@ from diffusion_core.model.kernel_shape import THREADS, Arguments, KernelShape, c
 from diffusion_core.model.layers import AdaptedLinear, TransformerLayer
 from diffusion_core.model.round_ops import PlainOps, RoundOps
 from diffusion_core.model.transformer import Transformer
+from diffusion_core.model.whole_forward import WholeForward
 from diffusion_core.model.whole_round import Launch, WholeRound, packed_bytes
-
-# What evaluates a round: step by step, or all of it at once.
-RoundWay = RoundOps | WholeRound
 
 # Matrix instructions of bfloat16, and the loads that kernels use.
 _LEAST_CAPABILITY = (8, 0)
 
 logger = logging.getLogger(__name__)
-
-
-def choose_way(model: Transformer, adapter: GatedAdapter | None, *, max_positions: int, has_taps: bool) -> RoundWay:
-    """The fastest way that the device, the model's shape and what is installed allow.
-
-    ``max_positions`` bounds a sequence with the rows of a round; ``has_taps``: layer inputs are wanted besides.
-    """
-    whole = None if has_taps else choose_whole(model, adapter, max_positions=max_positions)
-    return whole or choose_steps(model, adapter)
 
 
 def choose_steps(model: Transformer, adapter: GatedAdapter | None) -> RoundOps:
@@ -45,8 +34,11 @@ def choose_steps(model: Transformer, adapter: GatedAdapter | None) -> RoundOps:
     return TritonOps(join_products(model, adapter) if adapter is not None else None)
 
 
-def choose_whole(model: Transformer, adapter: GatedAdapter | None, *, max_positions: int) -> WholeRound | None:
-    """The round as one kernel; None where it cannot be: the log says why."""
+def choose_whole(model: Transformer, adapter: GatedAdapter | None, *, max_positions: int) -> WholeForward | None:
+    """Rounds as one kernel, compared with the reference; None where that cannot be: the log says why.
+
+    ``max_positions`` bounds a sequence with its draft.
+    """
     if model.device.type != "cuda":
         return None
     device = torch.cuda.get_device_properties(model.device)
@@ -73,7 +65,14 @@ def choose_whole(model: Transformer, adapter: GatedAdapter | None, *, max_positi
     if reason := why_not_whole(model, (device.major, device.minor), bool(shapes), free):
         logger.info("rounds run step by step: %s", reason)
         return None
-    return WholeRound(model, adapter, max_positions=max_positions, shapes=shapes, build=build)
+    try:
+        whole = WholeRound(model, adapter, max_positions=max_positions, shapes=shapes, build=build)
+        forward = WholeForward(model, adapter, whole, max_positions=max_positions)
+        return forward if forward.agrees() else None
+    except Exception:
+        # Whatever the compiler or the driver does not like: there are other ways, and no request has to fail for it.
+        logger.warning("rounds cannot be one kernel here: decoding goes on without it", exc_info=True)
+        return None
 
 
 def why_not_whole(model: Transformer, capability: tuple[int, int], has_shapes: bool, free_bytes: int) -> str:
@@ -92,8 +91,3 @@ def why_not_whole(model: Transformer, capability: tuple[int, int], has_shapes: b
     if packed_bytes(model) > free_bytes // 2:
         return "the device has no room for a second copy of the layers' weights"
     return ""
-
-
-def next_way(way: RoundWay, model: Transformer, adapter: GatedAdapter | None) -> RoundOps:
-    """What to fall back to where ``way`` does not work."""
-    return choose_steps(model, adapter) if isinstance(way, WholeRound) else PlainOps()

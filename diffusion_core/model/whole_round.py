@@ -14,8 +14,8 @@ import torch
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.kernel_shape import PARTS, Arguments, KernelShape
 from diffusion_core.model.layers import AdaptedLinear, TransformerLayer
-from diffusion_core.model.round_inputs import RoundInputs
 from diffusion_core.model.transformer import Transformer
+from diffusion_core.model.whole_inputs import WholeInputs
 
 # Launches a compiled round on the device where the arguments point to.
 Launch = Callable[[Arguments], None]
@@ -90,8 +90,9 @@ class WholeRound:
         self._parts = [self._pack(layer) for layer in self._layers]
         positions = torch.arange(max_positions, device=model.device)[None]
         self._rotary = [table[0, :, 0].contiguous() for table in model.rope(positions, torch.bfloat16)]
-        self._table: torch.Tensor | None = None
-        self._memory_at = 0
+        table = [[0 if part is None else part.data_ptr() for part in parts] for parts in self._parts]
+        assert all(len(row) == PARTS for row in table)
+        self._table = torch.tensor(table, dtype=torch.int64, device=model.device)
         self._rooms: dict[int, _Room] = {}
 
     @property
@@ -102,7 +103,7 @@ class WholeRound:
         return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
     def _pack(self, layer: TransformerLayer) -> list[torch.Tensor | None]:
-        """A layer's part of the table, in the order of ``shape.cuh``; keys and values are not known yet.
+        """A layer's part of the table, in the order of ``shape.cuh``.
 
         The norms' weights are in the matrices that normalised rows are multiplied with.
         """
@@ -135,58 +136,41 @@ class WholeRound:
         up = torch.cat((up, up.new_zeros(len(up), lacking)), dim=1)
         return [pack_tiles(down), pack_tiles(up[rows])]
 
-    def run(
-        self, inputs: RoundInputs, memory: torch.Tensor, *, chooses: bool = False
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Normalised hidden states [R, D] of the rows of ``inputs``; their keys and values are written to ``memory``.
+    def run(self, inputs: WholeInputs, *, chooses: bool = False) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Normalised hidden states [R, D] of the rows of ``inputs``; keys and values are written to their caches.
 
         With ``chooses`` also each row's best token, int64 [R], the first of equals, where the kernel has the head too.
-        ``memory`` [2 * layers, 1, K, S, Dh] stays where it is from the first round on. The results are overwritten by
-        the next round of as many rows.
+        The results are overwritten by the next round of as many rows.
         """
-        if self._table is None or self._memory_at != memory.data_ptr():
-            self._table, self._memory_at = self._address(memory), memory.data_ptr()
-            self._rooms.clear()
         room = self._rooms.get(inputs.num_rows)
         if room is None:
-            room = self._rooms[inputs.num_rows] = self._furnish(inputs.num_rows, memory)
-        room.arguments.inputs = inputs.start.data_ptr()  # where all of the inputs begin
+            room = self._rooms[inputs.num_rows] = self._furnish(inputs.num_rows)
+        room.arguments.inputs = inputs.held.data_ptr()
         room.arguments.head = room.head if chooses else 0
         room.cleared.zero_()
         room.launch(room.arguments)
         return room.hidden, room.best if chooses and room.head else None
 
-    def _address(self, memory: torch.Tensor) -> torch.Tensor:
-        table = [
-            [0 if part is None else part.data_ptr() for part in parts]
-            + [memory[2 * number + half].data_ptr() for half in (0, 1)]
-            for number, parts in enumerate(self._parts)
-        ]
-        assert all(len(row) == PARTS for row in table)
-        return torch.tensor(table, dtype=torch.int64, device=memory.device)
-
-    def _furnish(self, rows: int, memory: torch.Tensor) -> _Room:
-        model, adapter = self._model, self._adapter
+    def _furnish(self, rows: int) -> _Room:
+        model, adapter, device = self._model, self._adapter, self._model.device
         config, shape = model.config, self._shapes[rows]
         sizes = {
-            "stream": rows * shape.hidden, "queries": rows * shape.heads * shape.head_dim,
+            "stream": rows * shape.hidden, "queries": shape.query_values,
             "attended": rows * shape.heads * shape.head_dim, "inner": rows * shape.inner, "hidden": rows * shape.hidden,
         }  # fmt: skip
-        held = {name: memory.new_zeros(size) for name, size in sizes.items()}
-        held["parts"] = torch.zeros(shape.parts_floats, dtype=torch.float32, device=memory.device)
+        held = {name: torch.zeros(size, dtype=model.dtype, device=device) for name, size in sizes.items()}
+        held["parts"] = torch.zeros(shape.parts_floats, dtype=torch.float32, device=device)
         # Ranks of 8 bytes first, counters of 4 behind them.
-        cleared = torch.zeros(2 * rows + shape.num_counters, dtype=torch.int32, device=memory.device)
+        cleared = torch.zeros(2 * rows + shape.num_counters, dtype=torch.int32, device=device)
         held |= {"ranks": cleared[: 2 * rows], "counters": cleared[2 * rows :]}
-        held["best"] = torch.zeros(rows, dtype=torch.int64, device=memory.device)
-        assert self._table is not None
-        mask = None if adapter is None else adapter.mask_embedding.detach().to(memory.dtype)
+        held["best"] = torch.zeros(rows, dtype=torch.int64, device=device)
+        mask = None if adapter is None else adapter.mask_embedding.detach().to(model.dtype)
         held |= {"table": self._table, "embedding": model.embed_tokens.weight.detach()}
         held |= {"final_norm": model.norm.weight.detach(), "cosines": self._rotary[0], "sines": self._rotary[1]}
         if mask is not None:
             held["mask_embedding"] = mask
         arguments = Arguments(
             **{name: tensor.data_ptr() for name, tensor in held.items()},
-            head_stride=memory.stride(2),
             mask_id=-1 if adapter is None else adapter.mask_token_id,
             num_tokens=len(model.head_weight), eps=model.norm.eps,
             adapter_scale=0.0 if adapter is None else adapter.scale, attention_scale=config.head_dim**-0.5,

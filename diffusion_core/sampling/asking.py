@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from diffusion_core.model.kv_cache import MAX_DECODE_ROWS, KVCache
+from diffusion_core.model.kv_cache import KVCache
 from diffusion_core.sampling.evaluate import Denoiser
 
 T = TypeVar("T")
@@ -55,7 +55,10 @@ class RowsWanted:
     @property
     def can_share(self) -> bool:
         """Whether the rows, or the first of them, can ride with others'."""
-        return self.may_share and self.denoiser.can_share and (len(self.tokens) <= MAX_DECODE_ROWS or self.piece > 0)
+        denoiser = self.denoiser
+        if not (self.may_share and denoiser.can_share):
+            return False
+        return len(self.tokens) <= denoiser.most_shared_rows or (self.piece > 0 and denoiser.shares_prompts)
 
     def first(self, num_rows: int) -> RowsWanted:
         """The want for as many of the first rows as ``num_rows`` and :attr:`piece` allow; itself if that is all."""

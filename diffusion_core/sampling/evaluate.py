@@ -14,6 +14,7 @@ from diffusion_core.model.draft_head import DraftHead
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS, KVCache, round_up
 from diffusion_core.model.masks import round_mask
 from diffusion_core.model.transformer import Transformer
+from diffusion_core.model.whole_forward import WholeForward
 
 # Kernels for a single row take another path (matrix times vector) whose sums are split differently, so a lone row
 # would not give what the same row gives in company. A forward therefore never has fewer rows than this.
@@ -38,7 +39,7 @@ class Denoiser:
     contract: DiffusionConfig
     adapter: GatedAdapter | None = None
     draft_head: DraftHead | None = None
-    captured: CapturedForward | None = None
+    captured: CapturedForward | WholeForward | None = None
 
     @property
     def mask_id(self) -> int | None:
@@ -54,8 +55,21 @@ class Denoiser:
 
     @property
     def can_share(self) -> bool:
-        """Whether rows of several sequences may share a forward. Captured rounds are one sequence's each."""
-        return self.captured is None and self.model.device.type == "cpu"
+        """Whether rows of several sequences may share a forward, up to :attr:`most_shared_rows`."""
+        return self.captured.can_share if self.captured is not None else self.model.device.type == "cpu"
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether a prompt's rows have the same bits in a forward of any size, so that it may be cut anywhere.
+
+        On a GPU long prompts are computed by other kernels than decoding rounds are.
+        """
+        return self.can_share and self.captured is None
+
+    @property
+    def most_shared_rows(self) -> int:
+        """Rows of a forward that several sequences share, at most."""
+        return self.max_round_rows or MAX_DECODE_ROWS
 
     @property
     def max_round_rows(self) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from diffusion_core.model.config import AttentionPattern
-from diffusion_core.model.kv_cache import MAX_DECODE_ROWS, KVCache
+from diffusion_core.model.kv_cache import KVCache
 from diffusion_core.model.masks import block_causal, causal_context
 from diffusion_core.sampling.asking import Asking, Evaluated, RowsWanted, ask_rows, run_alone
 from diffusion_core.sampling.evaluate import PREFILL_ROWS, Denoiser
@@ -85,7 +85,7 @@ class DecodingSequence:
     @property
     def fair_rows(self) -> int:
         """Rows of a forward that this sequence may fill, so that all of its company have room in it."""
-        return max(MAX_DECODE_ROWS // self.company, FEWEST_ROWS)
+        return max(self.denoiser.most_shared_rows // self.company, FEWEST_ROWS)
 
     @property
     def answer(self) -> list[int]:

@@ -1,7 +1,7 @@
 """Wants of several sequences, answered by one call of the model where that changes no row's bits.
 
-Rows ride together up to ``MAX_DECODE_ROWS`` in all, on a CPU, without captured rounds (DECISIONS 1 and 41). Who rides
-with whom is the caller's choice; here it is only done.
+Rows ride together on a CPU, up to ``MAX_DECODE_ROWS`` in all, and on a GPU where a round is one kernel (DECISIONS 1, 41
+and 89). Who rides with whom is the caller's choice; here it is only done.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from diffusion_core.model.kv_cache import MAX_DECODE_ROWS
 from diffusion_core.model.masks import round_mask
 from diffusion_core.model.together import SequenceRows, evaluate_together
+from diffusion_core.model.whole_forward import WholeForward
 from diffusion_core.sampling.asking import (
     BestWanted,
     Evaluated,
@@ -32,6 +33,8 @@ def answer_rows(wants: Sequence[RowsWanted]) -> list[Evaluated]:
         return [wants[0].alone()]
     denoiser = wants[0].denoiser
     assert all(want.can_share and want.denoiser is denoiser for want in wants)
+    if isinstance(denoiser.captured, WholeForward):
+        return _answer_captured(denoiser.captured, wants)
     head = denoiser.draft_head
     outcomes = evaluate_together(
         denoiser.model,
@@ -43,6 +46,25 @@ def answer_rows(wants: Sequence[RowsWanted]) -> list[Evaluated]:
         Evaluated(hidden, tapped if want.wants_taps else None, num_sequences=len(wants))
         for want, (hidden, tapped) in zip(wants, outcomes, strict=True)
     ]
+
+
+def _answer_captured(captured: WholeForward, wants: Sequence[RowsWanted]) -> list[Evaluated]:
+    """By one captured round; hidden states are valid until the next one."""
+    if not all(captured.fits(want.cache, len(want.tokens)) for want in wants):
+        return [want.alone() for want in wants]
+    chooses = any(want.wants_best for want in wants)
+    outputs = captured.evaluate_together([_rows_of(want) for want in wants], chooses=chooses)
+    best: list[int] = []
+    if chooses and outputs.best is not None:
+        captured.wait()
+        best = outputs.best.tolist()
+    outcomes, start = [], 0
+    for want in wants:
+        end = start + len(want.tokens)
+        own = best[start:end] if want.wants_best else []
+        outcomes.append(Evaluated(outputs.hidden[start:end], None, own, num_sequences=len(wants)))
+        start = end
+    return outcomes
 
 
 def _rows_of(want: RowsWanted) -> SequenceRows:
@@ -90,15 +112,20 @@ def _in_batches(indices: Sequence[int], sizes: Sequence[int]) -> list[list[int]]
     return batches
 
 
+def _reads_alike(denoiser: Denoiser) -> bool:
+    """Whether the output head gives a row the same bits among any number of rows."""
+    return denoiser.can_share and denoiser.captured is None
+
+
 def _answer_scores(denoiser: Denoiser, hidden: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    if len(hidden) == 1 or not denoiser.can_share:
+    if len(hidden) == 1 or not _reads_alike(denoiser):
         return [denoiser.scores(each) for each in hidden]
     scores = denoiser.scores(torch.cat(tuple(hidden)))
     return list(torch.split(scores, [len(each) for each in hidden]))
 
 
 def _answer_best(denoiser: Denoiser, hidden: Sequence[torch.Tensor]) -> list[list[int]]:
-    if len(hidden) == 1 or not denoiser.can_share:
+    if len(hidden) == 1 or not _reads_alike(denoiser):
         return [denoiser.best(each) for each in hidden]
     return _deal_out(denoiser.best(torch.cat(tuple(hidden))), hidden)
 

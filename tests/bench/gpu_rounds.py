@@ -13,10 +13,11 @@ import torch
 
 from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.engine.prefix_cache import DRAFT_ROOM
-from diffusion_core.model.captured import ROW_BUCKETS, CapturedForward, largest_capacity
+from diffusion_core.model.captured import ROW_BUCKETS, CapturedForward
 from diffusion_core.model.kv_cache import KVCache
-from diffusion_core.model.round_choice import RoundWay, choose_steps, choose_way
+from diffusion_core.model.round_choice import choose_steps, choose_whole
 from diffusion_core.model.round_ops import PlainOps
+from diffusion_core.model.whole_forward import WholeForward
 from diffusion_core.sampling.evaluate import Denoiser
 
 CONTEXT = 400
@@ -36,21 +37,14 @@ def way(model: LoadedModel, name: str, max_positions: int) -> Denoiser:
     if name == "off":
         return dataclasses.replace(denoiser, captured=None)
     head, adapter = denoiser.draft_head, denoiser.adapter
-    if name.endswith("plain"):
-        chosen: RoundWay = PlainOps()
-    elif name.endswith("steps"):
-        chosen = choose_steps(base, adapter)
-    else:
-        most = largest_capacity(max_positions + DRAFT_ROOM)
-        chosen = choose_way(base, adapter, max_positions=most, has_taps=head is not None)
-    captured = CapturedForward(
-        base,
-        adapter,
-        max_positions=max_positions + DRAFT_ROOM,
-        taps=head.tap_layers if head is not None else (),
-        exact=name.startswith("exact"),
-        way=chosen,
-    )
+    most = max_positions + DRAFT_ROOM
+    captured: CapturedForward | WholeForward | None = None
+    if "_" not in name and head is None:
+        captured = choose_whole(base, adapter, max_positions=most)
+    if captured is None:
+        ops = PlainOps() if name.endswith("plain") else choose_steps(base, adapter)
+        taps = head.tap_layers if head is not None else ()
+        captured = CapturedForward(base, adapter, max_positions=most, taps=taps, ops=ops)
     captured.prepare()
     return dataclasses.replace(denoiser, captured=captured)
 
@@ -126,7 +120,7 @@ def measure_forwards(model: LoadedModel, gb_per_s: float, repeats: int, has_time
             found["rows"].setdefault(str(rows), {})[name] = times
         if denoiser.captured is not None:
             found.setdefault("captured_mb", {})[name] = denoiser.captured.num_bytes / 1e6
-            found.setdefault("ops", {})[name] = type(denoiser.captured._way).__name__
+            found.setdefault("kinds", {})[name] = type(denoiser.captured).__name__
     return found
 
 

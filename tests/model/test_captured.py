@@ -232,11 +232,11 @@ def test_fewer_rows_are_used_only_where_they_have_the_bits_of_more() -> None:
     model = tiny_transformer("qwen2").to(DEVICE)
     adapter = tiny_adapter(model.config, mask_token_id=271).to(DEVICE)
 
-    even = CapturedForward(model, adapter, max_positions=300, way=RowByRow())
+    even = CapturedForward(model, adapter, max_positions=300, ops=RowByRow())
     even.prepare()
     # On a GPU it is the output head that may have other bits.
     assert even.row_buckets == (*FEWER_ROWS, EXACT_ROWS) or DEVICE == "cuda"
-    uneven = CapturedForward(model, adapter, max_positions=300, way=UnevenRows())
+    uneven = CapturedForward(model, adapter, max_positions=300, ops=UnevenRows())
     uneven.prepare()
     assert uneven.row_buckets == (EXACT_ROWS,)
 
@@ -305,7 +305,7 @@ def test_fused_steps_that_do_not_give_what_the_reference_gives_are_left_out(
     ops: type[PlainOps], is_kept: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = tiny_transformer("qwen2").to(DEVICE)
-    captured = CapturedForward(model, max_positions=MAX_POSITIONS, way=ops())
+    captured = CapturedForward(model, max_positions=MAX_POSITIONS, ops=ops())
     plain, cache = prefilled(model, 40), prefilled(model, 40)
     expected = reference(model, plain, [1, 2, 3], [40, 41, 42], causal(3))
     for _ in range(2):

@@ -15,7 +15,7 @@ from diffusion_core.kernels.cuda_program import DriverError, Kernel, compile_pro
 from diffusion_core.model.config import ModelConfig
 from diffusion_core.model.kernel_shape import ROW_BUCKETS, choose_shapes
 from diffusion_core.model.quantization import Quantization
-from diffusion_core.model.round_choice import choose_steps, choose_way, next_way, why_not_whole
+from diffusion_core.model.round_choice import choose_steps, choose_whole, why_not_whole
 from diffusion_core.model.round_ops import PlainOps
 from diffusion_core.model.transformer import Transformer
 
@@ -62,7 +62,7 @@ def test_less_memory_of_a_block_is_made_do_with() -> None:
     "changes",
     [
         {"head_dim": 32}, {"qk_norm": True, "qkv_bias": False}, {"hidden_size": 904}, {"intermediate_size": 4872},
-        {"hidden_size": 4096},
+        {"hidden_size": 4096}, {"num_heads": 34},
     ],
 )  # fmt: skip
 def test_models_that_the_kernel_cannot_work_with_are_known(changes: dict[str, object]) -> None:
@@ -87,8 +87,8 @@ def test_the_reason_is_told_where_a_round_cannot_be_one_kernel() -> None:
 
 def test_a_cpu_takes_torchs_own_operations() -> None:
     model = tiny_transformer("qwen2")
-    assert type(choose_way(model, None, max_positions=512, has_taps=False)) is PlainOps
-    assert type(next_way(choose_steps(model, None), model, None)) is PlainOps
+    assert choose_whole(model, None, max_positions=512) is None
+    assert type(choose_steps(model, None)) is PlainOps
 
 
 def test_sources_compile_for_gpus_that_are_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,7 @@ def test_the_adapter_changes_slot_rows_and_no_other_bit(
 def test_rounds_without_slots_run_the_kernels_of_those_with_slots() -> None:
     model = random_model(shape_of(4, 2, 16), torch.float32)
     adapter = tiny_adapter(model.config, mask_token_id=271).to(DEVICE)
-    captured = CapturedForward(model, adapter, max_positions=200, way=TritonOps(join_products(model, adapter)))
+    captured = CapturedForward(model, adapter, max_positions=200, ops=TritonOps(join_products(model, adapter)))
     cache = KVCache(model.config, capacity=120, dtype=torch.float32, device=DEVICE)
     ids, positions, visible = [3, 4, 271, 271], [0, 1, 2, 3], causal_context(2, (2,), (2,))
     with_slots = captured.evaluate(cache, ids, positions, visible, 2).hidden.clone()
@@ -183,7 +183,7 @@ def test_a_whole_round(changes: dict[str, object]) -> None:
     adapter = tiny_adapter(model.config, mask_token_id=271).to(DEVICE)
     found = []
     for ops in (PlainOps(), TritonOps()):
-        captured = CapturedForward(model, adapter, max_positions=300, exact=False, way=ops)
+        captured = CapturedForward(model, adapter, max_positions=300, exact=False, ops=ops)
         cache = KVCache(model.config, capacity=200, dtype=torch.float32, device=DEVICE)
         rows = []
         with torch.inference_mode():
@@ -196,7 +196,7 @@ def test_a_whole_round(changes: dict[str, object]) -> None:
             positions = [134, 135, 135, 136, 136, 137]
             visible = causal_context(2, (2, 2), (1, 2))
             rows.append(captured.evaluate(cache, [3, 4, *[271] * 4], positions, visible, 2).hidden.clone())
-        assert type(captured._way) is type(ops), "the check refused the fused steps"
+        assert type(captured._ops) is type(ops), "the check refused the fused steps"
         found.append(torch.cat(rows))
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-3)
 

@@ -1,113 +1,71 @@
-"""The round as one kernel against the reference: on a GPU, or its source on the CPU, thread by thread.
+"""The round as one kernel against the ordinary forward, alone and with rows of several sequences.
 
-For its logic a GPU is not needed: `helpers/cuda_on_cpu.h` has the warps, barriers and matrix instructions.
+Without a GPU its source runs on the CPU, thread by thread: `helpers/cuda_on_cpu.h` has the warps, barriers and matrix
+instructions.
 """
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 import torch
-from helpers.cuda_on_cpu import compile_on_cpu
-from helpers.tiny_models import tiny_config
+from helpers.whole_rounds import DEVICE, config_of, random_adapter, random_model, whole_forward
 
-from diffusion_core.kernels.cuda_program import SOURCES, Kernel, compile_program
 from diffusion_core.model.adapter import GatedAdapter
-from diffusion_core.model.config import ModelConfig
-from diffusion_core.model.kernel_shape import THREADS, Arguments, KernelShape, choose_shapes
+from diffusion_core.model.kv_cache import KVCache
 from diffusion_core.model.masks import causal, causal_context
-from diffusion_core.model.round_body import evaluate_round
-from diffusion_core.model.round_inputs import RoundInputs
-from diffusion_core.model.round_ops import PlainOps
+from diffusion_core.model.together import SequenceRows
 from diffusion_core.model.transformer import Transformer
-from diffusion_core.model.whole_round import WholeRound, pack_tiles, unpack_rows
+from diffusion_core.model.whole_forward import WholeForward
+from diffusion_core.model.whole_inputs import WholeInputs
+from diffusion_core.model.whole_round import pack_tiles, unpack_rows
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-MAIN = '#include "round.cu"\nEXPORT_KERNEL(decoding_round, Arguments)\n'
-
-
-@cache
-def library_of(shape: KernelShape, folder: Path) -> ctypes.CDLL:
-    defines = {**shape.defines(), "__grid_constant__": ""}
-    text = MAIN.replace('"round.cu"', f'"{SOURCES / "round.cu"}"')
-    return compile_on_cpu([text], defines, folder)
+MASK = 272  # behind the vocabulary
+OFFSETS = (0, 1, 2, 3, 2, 3, 4, 4, 5, 6)  # of four clean rows, and of slots behind two and behind four of them
 
 
-@cache
-def kernel_of(shape: KernelShape) -> Kernel:
-    code = compile_program("round.cu", shape.defines(), torch.cuda.get_device_capability())
-    return Kernel(code, "decoding_round", num_blocks=shape.blocks, num_threads=THREADS, shared_bytes=shape.shared_bytes)
+def cache_of(model: Transformer, length: int, seed: int = 2) -> KVCache:
+    """``length`` random committed positions; what is behind them differs from cache to cache."""
+    cache = KVCache(model.config, capacity=length + 70, dtype=torch.bfloat16, device=DEVICE)
+    noise = torch.randn(cache.memory[:, :, :, :length].shape, generator=torch.Generator().manual_seed(seed))
+    cache.memory[:, :, :, :length] = noise.to(DEVICE, torch.bfloat16)
+    cache.memory[:, :, :, length:] = 0.1 * seed
+    cache.length = length
+    return cache
 
 
-def build(folder: Path, seed: int) -> Callable[[KernelShape], Callable[[Arguments], None]]:
-    """A compiler for :class:`WholeRound`, and with it a device: a GPU, or threads in an order drawn from ``seed``."""
-
-    def made(shape: KernelShape) -> Callable[[Arguments], None]:
-        if DEVICE == "cuda":
-            return lambda arguments: kernel_of(shape).launch(arguments, torch.cuda.current_stream().cuda_stream)
-        run = library_of(shape, folder).decoding_round_on_cpu
-
-        def launch(arguments: Arguments) -> None:
-            assert run(ctypes.byref(arguments), shape.blocks, THREADS, shape.shared_bytes, seed) == 0
-
-        return launch
-
-    return made
+def clean_rows(cache: KVCache, count: int, first: int = 3) -> SequenceRows:
+    start = cache.length
+    return SequenceRows(cache, [first + i for i in range(count)], range(start, start + count), causal(count), count)
 
 
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("kernels")
+def rows_with_slots(cache: KVCache, first: int = 3) -> SequenceRows:
+    ids = [first, first + 1, first + 2, first + 3] + [MASK] * 6
+    positions = [cache.length + offset for offset in OFFSETS]
+    return SequenceRows(cache, ids, positions, causal_context(4, (3, 3), (2, 4)), 4)
 
 
-def shape_of(**changes: object) -> ModelConfig:
-    shape: dict[str, object] = {
-        "hidden_size": 96, "intermediate_size": 176, "num_heads": 6, "num_kv_heads": 2, "head_dim": 64, "num_layers": 2,
-    }  # fmt: skip
-    return tiny_config(**(shape | changes))
+def ordinary(model: Transformer, adapter: GatedAdapter | None, rows: SequenceRows) -> torch.Tensor:
+    num_rows = len(rows.tokens)
+    with torch.inference_mode():
+        return model(
+            torch.tensor([rows.tokens], device=DEVICE), torch.tensor([list(rows.positions)], device=DEVICE),
+            rows.visible, cache=rows.cache, adapter=adapter if rows.num_clean < num_rows else None,
+            first_slot=rows.num_clean if rows.num_clean < num_rows else None,
+        )[0]  # fmt: skip
 
 
-def random_model(config: ModelConfig) -> Transformer:
-    torch.manual_seed(1)
-    model = Transformer(config)
-    for name, parameter in model.named_parameters():
-        if name.endswith("norm.weight"):
-            parameter.data += 0.2 * torch.randn_like(parameter)
-        if name.endswith("bias"):
-            parameter.data = 0.5 * torch.randn_like(parameter)
-    return model.to(DEVICE, torch.bfloat16).eval().requires_grad_(False)
+def share_off(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found.float() - expected.float()).norm() / expected.float().norm())
 
 
-def random_adapter(config: ModelConfig, rank: int) -> GatedAdapter:
-    adapter = GatedAdapter(config, rank=rank, alpha=2.0 * rank)
-    adapter.randomise(torch.Generator().manual_seed(3), scale=0.1)
-    return adapter.to(DEVICE, torch.bfloat16).requires_grad_(False)
-
-
-def memory_of(config: ModelConfig, capacity: int, seed: int = 2) -> torch.Tensor:
-    shape = (2 * config.num_layers, 1, config.num_kv_heads, capacity, config.head_dim)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE, torch.bfloat16)
-
-
-def whole_round(
-    model: Transformer, adapter: GatedAdapter | None, folder: Path, *, blocks: int = 3, seed: int = 0, **cut: int
-) -> WholeRound:
-    rank = 0 if adapter is None else adapter.rank
-    shapes = choose_shapes(model.config, rank=rank, blocks=blocks, shared_limit=220_000)
-    shapes = {rows: replace(shape, **cut) for rows, shape in shapes.items()}
-    return WholeRound(model, adapter, max_positions=512, shapes=shapes, build=build(folder, seed))
-
-
-def inputs_of(num_rows: int, start: int, ids: list[int], first_slot: int | None, **given: object) -> RoundInputs:
-    inputs = RoundInputs(num_rows, torch.device(DEVICE))
-    positions = given.get("positions", list(range(start, start + len(ids))))
-    inputs.fill(start, ids, positions, given.get("visible", causal(len(ids))), first_slot)
-    return inputs
+def evaluate(whole: WholeForward, *sequences: SequenceRows) -> tuple[torch.Tensor, list[int]]:
+    with torch.inference_mode():
+        outputs = whole.evaluate_together(sequences, chooses=True)
+        whole.wait()
+        assert outputs.best is not None
+        return outputs.hidden.clone(), outputs.best.tolist()[: len(outputs.hidden)]
 
 
 def test_tiles_and_rows_are_where_lanes_look() -> None:
@@ -115,8 +73,10 @@ def test_tiles_and_rows_are_where_lanes_look() -> None:
     tiles = pack_tiles(matrix)
     tile, step, g, t = 1, 2, 5, 3
     lane = tiles[tile, step, 4 * g + t].tolist()
-    expected = [(tile * 16 + g + half * 8, step * 16 + 4 * t + 2 * pair + e)
-                for pair in (0, 1) for half in (0, 1) for e in (0, 1)]  # fmt: skip
+    expected = [
+        (tile * 16 + g + half * 8, step * 16 + 4 * t + 2 * pair + e)
+        for pair in (0, 1) for half in (0, 1) for e in (0, 1)
+    ]  # fmt: skip
     assert lane == [int(matrix[at]) for at in expected]
     laid = torch.empty(32 * 48, dtype=torch.long)
     for row in range(32):
@@ -126,64 +86,95 @@ def test_tiles_and_rows_are_where_lanes_look() -> None:
     assert torch.equal(unpack_rows(laid, 32, 48), matrix)
 
 
+def test_inputs_say_whose_rows_are_whose() -> None:
+    model = random_model(config_of())
+    caches = cache_of(model, 5), cache_of(model, 40)
+    inputs = WholeInputs(16, 3, torch.device(DEVICE))
+    inputs.fill([rows_with_slots(caches[0]), clean_rows(caches[1], 2, first=50)])
+    ids, positions, is_slot, starts, places, memories, capacities, among, firsts, ends = (
+        inputs.held[:-1].view(10, 16).tolist()
+    )  # fmt: skip
+    assert ids == [3, 4, 5, 6, *[MASK] * 6, 50, 51, 0, 0, 0, 0]
+    assert positions[:12] == [*(5 + offset for offset in OFFSETS), 40, 41]
+    assert is_slot == [0] * 4 + [1] * 6 + [0] * 6
+    assert starts == [5] * 10 + [40] * 2 + [-1] * 4
+    assert places[:12] == [*range(10), 0, 1]
+    assert memories[:12] == [caches[0].memory.data_ptr()] * 10 + [caches[1].memory.data_ptr()] * 2
+    assert capacities[:12] == [caches[0].capacity] * 10 + [caches[1].capacity] * 2
+    assert [bin(bits) for bits in among[:5]] == ["0b1", "0b11", "0b111", "0b1111", "0b1110011"]
+    assert among[10:12] == [1, 3]
+    num_tiles = int(inputs.held[-1])
+    assert list(zip(firsts, ends, strict=True))[:num_tiles] == [(0, 30), (16, 30), (30, 36)]
+
+
 @pytest.mark.parametrize(
-    ("rows", "rank", "changes", "cut"),
+    ("rank", "changes", "cut"),
     [
-        (16, 0, {}, {}),
-        (32, 16, {}, {"slices": 2}),
-        (32, 20, {"qkv_bias": False}, {"blocks": 5, "slices": 4, "tiles_together": 1}),
-        (64, 32, {"head_dim": 128, "num_heads": 4}, {"blocks": 2, "slices": 2, "tiles_together": 3}),
+        (0, {}, {}),
+        (16, {}, {"slices": 2}),
+        (20, {"qkv_bias": False}, {"blocks": 5, "slices": 4, "tiles_together": 1}),
+        (32, {"head_dim": 128, "num_heads": 4}, {"blocks": 2, "slices": 2, "tiles_together": 3}),
     ],
 )
-def test_a_round_is_that_of_the_reference(
-    folder: Path, rows: int, rank: int, changes: dict[str, object], cut: dict[str, int]
-) -> None:
-    model = random_model(shape_of(**changes))
+def test_a_round_is_the_ordinary_forward(rank: int, changes: dict[str, object], cut: dict[str, int]) -> None:
+    model = random_model(config_of(**changes))
     adapter = random_adapter(model.config, rank) if rank else None
-    whole = whole_round(model, adapter, folder, **cut)
-    mask = model.config.vocab_size
-    for start, first_slot in ((0, None), (37, 4), (130, None)):
-        slots = first_slot if adapter is not None else None
-        ids = [3 + i for i in range(10)] if slots is None else [3, 4, 5, 6] + [mask] * 6
-        given: dict[str, object] = {}
-        if slots is not None:
-            offsets = (0, 1, 2, 3, 2, 3, 4, 4, 5, 6)
-            given = {"visible": causal_context(4, (3, 3), (2, 4)), "positions": [start + i for i in offsets]}
-        inputs = inputs_of(rows, start, ids, slots, **given)
-        ours, theirs = memory_of(model.config, 256), memory_of(model.config, 256)
-        with torch.inference_mode():
-            found, best = whole.run(inputs, ours, chooses=True)
-            expected, _ = evaluate_round(model, inputs, theirs, PlainOps(), adapter=adapter)
-        error = (found.float() - expected.float())[: len(ids)].norm() / expected[: len(ids)].float().norm()
-        assert error < 0.02, (start, error)
-        assert best is not None
-        assert torch.equal(best, model.scores(found).max(-1).indices)
-        difference = (ours.float() - theirs.float()).abs()
-        assert difference[..., :start, :].max() == 0 if start else True
-        assert difference[..., start + rows :, :].max() == 0
-        own = slice(start, start + len(ids))
-        assert difference[..., own, :].norm() / theirs[..., own, :].float().norm() < 0.02
+    whole = whole_forward(model, adapter, **cut)
+    for count, length in ((10, 0), (20, 130), (40, 37), (10, 200)):
+        ours, theirs = cache_of(model, length), cache_of(model, length)
+        has_slots = adapter is not None and count == 10
+        pair = [rows_with_slots(cache) if has_slots else clean_rows(cache, count) for cache in (ours, theirs)]
+        found, best = evaluate(whole, pair[0])
+        assert share_off(found, ordinary(model, adapter, pair[1])) < 0.02, (count, length)
+        assert best == model.scores(found).max(-1).indices.tolist()
+        own = slice(length, length + count)
+        assert torch.equal(ours.memory[:, :, :, :length], theirs.memory[:, :, :, :length])
+        assert torch.equal(ours.memory[:, :, :, length + count :], theirs.memory[:, :, :, length + count :])
+        assert share_off(ours.memory[:, :, :, own], theirs.memory[:, :, :, own]) < 0.02
 
 
 # Sixteen seeds in a row try every kind of order that the emulator has.
 @pytest.mark.parametrize("seed", range(1 if DEVICE == "cuda" else 16))
-def test_a_row_has_the_same_bits_in_any_company(folder: Path, seed: int) -> None:
-    """Sixteen rows at once, one by one, among more rows; blocks and warps in another order each time."""
-    model = random_model(shape_of())
+def test_rows_have_the_same_bits_in_any_company(seed: int) -> None:
+    """Rows of one sequence one by one, with slots beside them, and among other sequences' rows and slots."""
+    model = random_model(config_of())
+    whole = whole_forward(model, random_adapter(model.config, 16), blocks=4, seed=seed, slices=2)
+    together, alone, other = cache_of(model, 250), cache_of(model, 250), cache_of(model, 90, seed=5)
+    rows = clean_rows(together, 8)
+    expected, tokens = evaluate(whole, rows)
+    slots, _ = evaluate(whole, rows_with_slots(other))
+    for number, token in enumerate(rows.tokens):
+        own = clean_rows(alone, 1, first=token)
+        company: Sequence[SequenceRows] = [[], [rows_with_slots(other)], [clean_rows(other, 30)]][number % 3]
+        before = number % 2 == 0
+        found, best = evaluate(whole, *([*company, own] if before else [own, *company]))
+        at = len(found) - 1 if before else 0
+        assert torch.equal(found[at], expected[number]), number
+        assert best[at] == tokens[number]
+        if number % 3 == 1:
+            assert torch.equal(found[:10] if before else found[1:], slots), "slots are as they are alone"
+        alone.commit(1)
+    assert torch.equal(alone.memory[:, :, :, :258], together.memory[:, :, :, :258])
+
+
+def test_many_sequences_share_a_round() -> None:
+    model = random_model(config_of())
+    whole = whole_forward(model, None, blocks=2)
+    lengths = [1 + 13 * number % 150 for number in range(50)]
+    caches = [cache_of(model, length, seed=number) for number, length in enumerate(lengths)]
+    found, best = evaluate(whole, *(clean_rows(cache, 1, first=number) for number, cache in enumerate(caches)))
+    for number in range(0, 50, 7):
+        again = cache_of(model, lengths[number], seed=number)
+        alone, token = evaluate(whole, clean_rows(again, 1, first=number))
+        assert torch.equal(found[number], alone[0])
+        assert [best[number]] == token
+        assert torch.equal(caches[number].memory, again.memory)
+
+
+def test_what_is_compared_before_it_is_used() -> None:
+    model = random_model(config_of())
     adapter = random_adapter(model.config, 16)
-    whole = whole_round(model, adapter, folder, blocks=4, seed=seed, slices=2)
-    ids, start = [7 + i for i in range(8)], 250
-    together = memory_of(model.config, 384)
-    expected = whole.run(inputs_of(16, start, ids, None), together)[0].clone()
-    alone = memory_of(model.config, 384)
-    for number, token in enumerate(ids):
-        rows = 32 if number % 3 == 0 else 16
-        company = [token, *([model.config.vocab_size] * 3)] if number % 2 else [token]
-        found = whole_bits(whole, alone, inputs_of(rows, start + number, company, 1 if number % 2 else None))
-        assert torch.equal(found, expected[number]), number
-    assert torch.equal(alone[..., : start + len(ids), :], together[..., : start + len(ids), :])
-
-
-def whole_bits(whole: WholeRound, memory: torch.Tensor, inputs: RoundInputs) -> torch.Tensor:
-    """The first row; the table of addresses follows the memory."""
-    return whole.run(inputs, memory)[0][0].clone()
+    assert whole_forward(model, adapter).agrees()
+    wrong = whole_forward(model, adapter)
+    model.layers[1].mlp.down_proj.weight.data *= -1
+    assert not wrong.agrees()

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusion_core.model.config import AttentionPattern, DiffusionConfig, DrafterKind, LogitAlignment
-from diffusion_core.model.kv_cache import KEY_BUCKET, MAX_DECODE_ROWS, KVCache
+from diffusion_core.model.kv_cache import KEY_BUCKET, KVCache
 from diffusion_core.model.masks import causal, round_mask
 from diffusion_core.model.together import SequenceRows, evaluate_together
 from diffusion_core.model.transformer import Transformer
@@ -120,7 +120,7 @@ class Crowd:
         for name, want in zip(names, wants, strict=True):
             if not want.can_share:
                 self._resume(name, want.alone())
-            elif num_rows + len(want.tokens) <= MAX_DECODE_ROWS:  # the others wait for the next forward
+            elif num_rows + len(want.tokens) <= want.denoiser.most_shared_rows:  # the others wait for the next forward
                 shared.append(name)
                 num_rows += len(want.tokens)
         if shared:

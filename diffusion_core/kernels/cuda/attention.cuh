@@ -18,16 +18,16 @@ struct Mix {
 
 struct QueryRow {
   u64 among;
-  int sees_cache;
+  bool is_there;
 };
 
-// Which keys of the piece that begins at `first` a row sees: bit i is key `first` + i.
+// Which keys of the piece that begins at `first` a row sees, `start` of them committed: bit i is key `first` + i.
 __device__ __forceinline__ unsigned seen_of(const QueryRow& row, int first, int start) {
   const int offset = start - first;  // of the round's own keys
-  if (offset >= kPieceKeys) return row.sees_cache ? 0xffffffffu : 0u;
-  if (offset <= -64) return 0u;
+  if (!row.is_there || offset <= -64) return 0u;
+  if (offset >= kPieceKeys) return 0xffffffffu;
   if (offset <= 0) return static_cast<unsigned>(row.among >> -offset);
-  return static_cast<unsigned>(row.among << offset) | (row.sees_cache ? (1u << offset) - 1 : 0u);
+  return static_cast<unsigned>(row.among << offset) | ((1u << offset) - 1);
 }
 
 // Keys and values of a piece as a lane reads them: of keys 8 i + g a sixteenth, of values 8 neighbouring numbers.
@@ -169,6 +169,21 @@ __device__ __forceinline__ void collect(Mixed& found, const Mix& mix, int warp, 
   }
 }
 
+// A tile of query rows of one sequence and one head, and that head's keys and values in a layer.
+struct MixUnit {
+  const bf16 *keys, *values;
+  int head, first, end, start, num_keys;
+};
+
+__device__ __forceinline__ MixUnit mix_unit(const Shared& shared, int layer, int number) {
+  const int head = number / shared.num_tiles, tile = number % shared.num_tiles;
+  const int first = shared.tile_firsts[tile], end = shared.tile_ends[tile];
+  const int row = first / kGroup, last = (end - 1) / kGroup, start = shared.starts[row];
+  const long long stride = static_cast<long long>(shared.capacities[row]) * kHeadDim;
+  const bf16* keys = reinterpret_cast<const bf16*>(shared.memories[row]) + (2 * layer * kKvHeads + head) * stride;
+  return {keys, keys + kKvHeads * stride, head, first, end, start, start + shared.places[last] + 1};
+}
+
 // Join what the warps found, in the order of the warps. First what each of them counts for.
 __device__ __forceinline__ void weigh(Mixed& found) {
   if (threadIdx.x >= 16) return;
@@ -185,10 +200,11 @@ __device__ __forceinline__ void weigh(Mixed& found) {
   found.total[0][row] = total;
 }
 
-__device__ __forceinline__ void join(const Arguments& arguments, const Mixed& found, int head, int tile) {
+__device__ __forceinline__ void join(const Arguments& arguments, const Mixed& found, const MixUnit& unit) {
 #pragma unroll 1
   for (int at = threadIdx.x; at < 16 * kHeadDim / 4; at += kThreads) {
-    const int row = at / (kHeadDim / 4), value = at % (kHeadDim / 4) * 4, query = tile * 16 + row;
+    const int row = at / (kHeadDim / 4), value = at % (kHeadDim / 4) * 4, query = unit.first + row;
+    if (query >= unit.end) continue;
     float sums[4] = {};
 #pragma unroll
     for (int warp = 0; warp < kWarps; warp++) {
@@ -198,22 +214,11 @@ __device__ __forceinline__ void join(const Arguments& arguments, const Mixed& fo
     }
     const float total = found.total[0][row];
     // Four values that follow each other are packed next to each other.
-    const int place = (head * kGroup + query % kGroup) * kHeadDim + value;
+    const int place = (unit.head * kGroup + query % kGroup) * kHeadDim + value;
     *reinterpret_cast<uint2*>(arguments.attended + packed(query / kGroup, place)) =
         make_uint2(pack_bf16(fast_divide(sums[0], total), fast_divide(sums[1], total)),
                    pack_bf16(fast_divide(sums[2], total), fast_divide(sums[3], total)));
   }
-}
-
-// Keys and values of a layer for one head.
-struct HeadMemory {
-  const bf16 *keys, *values;
-};
-
-__device__ __forceinline__ HeadMemory memory_of(const Arguments& arguments, const Shared& shared, int layer, int unit) {
-  const long long offset = unit / (kQueryRows / 16) * arguments.head_stride;
-  const u64* parts = shared.table + layer * kParts;
-  return {reinterpret_cast<const bf16*>(parts[kKeys]) + offset, reinterpret_cast<const bf16*>(parts[kValues]) + offset};
 }
 
 // A warp's pieces in turn: while one is added the other is on its way.
@@ -222,25 +227,23 @@ struct Pieces {
 };
 
 constexpr int kPieceStep = kWarps * kPieceKeys;  // between two pieces of a warp
-constexpr int kMixUnits = kKvHeads * (kQueryRows / 16);
 
 // Before the barrier: pieces of which all keys are committed. Whether the block has anything to do.
-__device__ __forceinline__ bool begin_attention(const Arguments& arguments, const Shared& shared, int layer,
-                                                Pieces& pieces) {
-  if (blockIdx.x >= kMixUnits) return false;
-  const HeadMemory memory = memory_of(arguments, shared, layer, blockIdx.x);
+__device__ __forceinline__ bool begin_attention(const Shared& shared, int layer, Pieces& pieces) {
+  if (blockIdx.x >= kKvHeads * shared.num_tiles) return false;
+  const MixUnit unit = mix_unit(shared, layer, blockIdx.x);
 #pragma unroll
   for (int i = 0; i < 2; i++) {
     const int first = threadIdx.x / 32 * kPieceKeys + i * kPieceStep;
-    if (first + kPieceKeys <= shared.start) pieces.at[i].load(memory.keys, memory.values, first, threadIdx.x % 32);
+    if (first + kPieceKeys <= unit.start) pieces.at[i].load(unit.keys, unit.values, first, threadIdx.x % 32);
   }
   return true;
 }
 
-__device__ __forceinline__ void load_queries(const Arguments& arguments, int unit, int lane,
+__device__ __forceinline__ void load_queries(const Arguments& arguments, const MixUnit& unit, int lane,
                                              unsigned (&queries)[kHeadDim / 16][4]) {
   const int g = lane >> 2, t = lane & 3;
-  const bf16* from = arguments.queries + static_cast<long long>(unit) * 16 * kHeadDim;
+  const bf16* from = arguments.queries + (unit.head * kQueryRows + unit.first) * kHeadDim;
 #pragma unroll
   for (int part = 0; part < kHeadDim / 32; part++) {
     const uint4 low = load_shared_by_all16(from + g * kHeadDim + part * 32 + t * 8);
@@ -253,37 +256,38 @@ __device__ __forceinline__ void load_queries(const Arguments& arguments, int uni
 }
 
 __device__ __forceinline__ void attend(const Arguments& arguments, Shared& shared, int layer, Pieces& pieces) {
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, start = shared.start, num_keys = start + kRows;
-  for (int unit = blockIdx.x; unit < kMixUnits; unit += kBlocks) {
-    const HeadMemory memory = memory_of(arguments, shared, layer, unit);
-    const int tile = unit % (kQueryRows / 16);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+#pragma unroll 1
+  for (int number = blockIdx.x; number < kKvHeads * shared.num_tiles; number += kBlocks) {
+    const MixUnit unit = mix_unit(shared, layer, number);
     unsigned queries[kHeadDim / 16][4];
     load_queries(arguments, unit, lane, queries);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       const int first = warp * kPieceKeys + i * kPieceStep;
-      const bool is_there = unit == static_cast<int>(blockIdx.x) && first + kPieceKeys <= start;
-      if (!is_there && first < num_keys) pieces.at[i].load(memory.keys, memory.values, first, lane);
+      const bool is_there = number == static_cast<int>(blockIdx.x) && first + kPieceKeys <= unit.start;
+      if (!is_there && first < unit.num_keys) pieces.at[i].load(unit.keys, unit.values, first, lane);
     }
     QueryRow own[2];
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-      const int row = (tile * 16 + (lane >> 2) + 8 * i) / kGroup;
-      own[i].among = shared.among[row], own[i].sees_cache = shared.sees_cache[row];
+      const int query = unit.first + (lane >> 2) + 8 * i;
+      own[i].is_there = query < unit.end;
+      own[i].among = own[i].is_there ? shared.among[query / kGroup] : 0;
     }
     Mix mix = {{-INFINITY, -INFINITY}, {0.f, 0.f}, {}};
 #pragma unroll 1
-    for (int first = warp * kPieceKeys; first < num_keys; first += kPieceStep) {
-      add_piece(arguments, queries, own, pieces.at[0], first, start, lane, mix);
+    for (int first = warp * kPieceKeys; first < unit.num_keys; first += kPieceStep) {
+      add_piece(arguments, queries, own, pieces.at[0], first, unit.start, lane, mix);
       pieces.at[0] = pieces.at[1];
       const int later = first + 2 * kPieceStep;
-      if (later < num_keys) pieces.at[1].load(memory.keys, memory.values, later, lane);
+      if (later < unit.num_keys) pieces.at[1].load(unit.keys, unit.values, later, lane);
     }
     collect(shared.mixed, mix, warp, lane);
     __syncthreads();
     weigh(shared.mixed);
     __syncthreads();
-    join(arguments, shared.mixed, unit / (kQueryRows / 16), tile);
+    join(arguments, shared.mixed, unit);
     __syncthreads();
   }
 }

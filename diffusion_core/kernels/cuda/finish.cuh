@@ -48,9 +48,10 @@ __device__ __forceinline__ void store_head(const Arguments& arguments, const Sha
     bf16* to = arguments.queries + (head / kGroup * kQueryRows + own * kGroup + head % kGroup) * kHeadDim;
     if (head >= kHeads) {
       const bool is_key = head < kHeads + kKvHeads;
-      to = reinterpret_cast<bf16*>(shared.table[layer * kParts + (is_key ? kKeys : kValues)]);
-      to += (head - kHeads - (is_key ? 0 : kKvHeads)) * arguments.head_stride;
-      to += static_cast<long long>(shared.start + own) * kHeadDim;
+      if (shared.starts[own] < 0) continue;
+      const long long part = (2 * layer + (is_key ? 0 : 1)) * kKvHeads + head - kHeads - (is_key ? 0 : kKvHeads);
+      to = reinterpret_cast<bf16*>(shared.memories[own]);
+      to += (part * shared.capacities[own] + shared.starts[own] + shared.places[own]) * kHeadDim;
     }
     to[first] = as_bf16(a), to[second] = as_bf16(b);
   }

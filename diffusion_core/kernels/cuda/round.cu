@@ -22,27 +22,26 @@ __device__ __forceinline__ void wait(const Arguments& arguments, unsigned number
 }
 
 __device__ __forceinline__ void take_inputs(const Arguments& arguments, Shared& shared) {
-  const long long *ids = arguments.inputs + 1, *positions = ids + kRows, *is_slot = positions + kRows;
-  const long long *sees_cache = is_slot + kRows, *among = sees_cache + kRows;
+  const long long *ids = arguments.inputs + kIds * kRows, *positions = arguments.inputs + kPositions * kRows;
   for (int i = threadIdx.x; i < kLayers * kParts; i += kThreads) shared.table[i] = arguments.table[i];
   for (int i = threadIdx.x; i < kRows * kHeadDim; i += kThreads) {
     const long long at = positions[i / kHeadDim] * kHeadDim + i % kHeadDim;
     shared.cosines[i] = arguments.cosines[at], shared.sines[i] = arguments.sines[at];
   }
   if (threadIdx.x < kRows) {
+    const long long* of = arguments.inputs + threadIdx.x;
     const int row = threadIdx.x;
-    u64 seen = 0;
-#pragma unroll 8
-    for (int other = 0; other < kRows; other++) seen |= static_cast<u64>(among[row * kRows + other] == 1) << other;
-    shared.among[row] = seen;
-    shared.is_slot[row] = is_slot[row] == 1;
-    shared.sees_cache[row] = sees_cache[row] == 1;
+    shared.is_slot[row] = of[kIsSlot * kRows] == 1, shared.starts[row] = static_cast<int>(of[kStart * kRows]);
+    shared.places[row] = static_cast<int>(of[kPlace * kRows]), shared.memories[row] = of[kMemory * kRows];
+    shared.capacities[row] = static_cast<int>(of[kCapacity * kRows]), shared.among[row] = of[kAmong * kRows];
+    shared.tile_firsts[row] = static_cast<int>(of[kTileFirst * kRows]);
+    shared.tile_ends[row] = static_cast<int>(of[kTileEnd * kRows]);
   }
   if (threadIdx.x == kRows) {
     int has_slots = 0;
 #pragma unroll 8
-    for (int row = 0; row < kRows; row++) has_slots |= is_slot[row] == 1;
-    shared.has_slots = has_slots, shared.start = static_cast<int>(arguments.inputs[0]);
+    for (int row = 0; row < kRows; row++) has_slots |= arguments.inputs[kIsSlot * kRows + row] == 1;
+    shared.has_slots = has_slots, shared.num_tiles = static_cast<int>(arguments.inputs[kNumTiles * kRows]);
   }
   for (int row = blockIdx.x; row < kRows; row += kBlocks) {
     const bool is_mask = kRank > 0 && ids[row] == arguments.mask_id;
@@ -92,7 +91,7 @@ __device__ __forceinline__ void multiply_step(const Arguments& arguments, Shared
 
 __device__ __forceinline__ void mix_step(const Arguments& arguments, Shared& shared, int layer, unsigned number) {
   Pieces pieces = {};
-  const bool has_pieces = begin_attention(arguments, shared, layer, pieces);
+  const bool has_pieces = begin_attention(shared, layer, pieces);
   wait(arguments, number);
   if (has_pieces) attend(arguments, shared, layer, pieces);
 }

@@ -10,8 +10,9 @@ typedef unsigned short bf16;
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
 constexpr int kRows = ROWS, kHidden = HIDDEN, kInner = INNER, kHeads = HEADS, kKvHeads = KV_HEADS;
 constexpr int kHeadDim = HEAD_DIM, kLayers = LAYERS, kRank = RANK, kBlocks = BLOCKS, kSlices = SLICES;
-constexpr int kGroup = kHeads / kKvHeads;   // query heads that share keys
-constexpr int kQueryRows = kRows * kGroup;  // of one key-value head
+constexpr int kGroup = kHeads / kKvHeads;  // query heads that share keys
+// Query rows of one key-value head, and room for the last tile of 16.
+constexpr int kQueryRows = kRows * kGroup + 16;
 // Rows that are worked on at a time: their parts of a product stay in registers.
 constexpr int kPassRows = kRows < 32 ? kRows : 32, kPasses = kRows / kPassRows;
 constexpr int kColumns = kPassRows / 8;  // tiles of 8 rows; in a product rows are the columns of a tile
@@ -62,8 +63,14 @@ constexpr int kDownUnits = (plan_of(kDown).own_tiles() + kRankTiles) * kColumns;
 constexpr int kCounters = 2 + kBlocks / kSlices;
 
 // A layer's part of the table of addresses: for each product the matrix, the adapter's way down and its way up; then
-// the bias of the first, keys and values.
-constexpr int kBias = 3 * kProducts, kKeys = kBias + 1, kValues = kBias + 2, kParts = kBias + 3;
+// the bias of the first.
+constexpr int kBias = 3 * kProducts, kParts = kBias + 1;
+
+// What a round is given, `kRows` numbers each. A row belongs to a sequence with `kStart` committed positions (below 0:
+// to none), is the `kPlace`th of its rows, and sees those of them that `kAmong` has a bit for. Keys and values of a
+// sequence are at address `kMemory`, [2 layers, K, `kCapacity`, Dh]. A tile of attention begins at query row
+// `kTileFirst` and has 16 of them, up to where its sequence's end, at `kTileEnd`.
+enum Input { kIds, kPositions, kIsSlot, kStart, kPlace, kMemory, kCapacity, kAmong, kTileFirst, kTileEnd, kNumTiles };
 
 struct Arguments {
   const u64* table;            // [layers, kParts]
@@ -72,9 +79,9 @@ struct Arguments {
   const bf16* final_norm;      // [D]
   const bf16* cosines;         // [positions, Dh]
   const bf16* sines;           // [positions, Dh]
-  const long long* inputs;     // start, ids [R], positions [R], is_slot [R], sees_cache [R], among [R, R]
+  const long long* inputs;     // [kNumTiles, R], and the number of tiles
   bf16* stream;                // the residual stream, packed
-  bf16* queries;               // [K, R * group, Dh]
+  bf16* queries;               // [K, kQueryRows, Dh]
   bf16* attended;              // packed, H * Dh values a row
   bf16* inner;                 // packed, I values a row
   float4* parts;               // parts of sums over slices of the last product
@@ -83,7 +90,6 @@ struct Arguments {
   const bf16* head;            // [tokens, D]; null where no best tokens are wanted
   u64* ranks;                  // [R], 0 when the round begins
   long long* best;             // [R], the result
-  long long head_stride;       // values between two heads of the cache
   long long mask_id;
   int num_tokens;
   float eps;
@@ -106,10 +112,11 @@ struct Shared {
   uint4 ups[most(1, kMostOwn * kRankTiles * 32)];  // the adapter's way up of the block's tiles
   uint2 low[most(1, kRankTiles * kColumns * 32)];  // and what its way down gave
   u64 table[kLayers * kParts];
-  u64 among[kRows];  // bit j: the row sees row j
+  u64 among[kRows], memories[kRows];
   bf16 cosines[kRows * kHeadDim], sines[kRows * kHeadDim];
   float squares[kWarps * kPassRows];
-  int is_slot[kRows], sees_cache[kRows], start, has_slots, is_last;
+  int is_slot[kRows], starts[kRows], places[kRows], capacities[kRows], tile_firsts[kRows], tile_ends[kRows];
+  int num_tiles, has_slots, is_last;
 };
 
 static_assert(sizeof(Shared) == SHARED_BYTES, "kernel_shape.py counts otherwise");
