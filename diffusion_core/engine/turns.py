@@ -104,8 +104,8 @@ class Turns:
 
     def _limit(self, leader: Job, num_ready: int) -> RowsWanted:
         want = rows_of(leader)
-        # On a GPU prompts stay whole.
-        is_whole = num_ready == 1 or not want.piece or not want.denoiser.shares_prompts
+        # Where rounds are not shared prompts stay whole.
+        is_whole = num_ready == 1 or not want.piece or not want.denoiser.can_share
         return want if is_whole else want.first(patient_rows(leader))
 
     def _fill(self, users: dict[str, list[Job]], order: Sequence[str], like: RowsWanted) -> Batch:

@@ -55,10 +55,8 @@ class RowsWanted:
     @property
     def can_share(self) -> bool:
         """Whether the rows, or the first of them, can ride with others'."""
-        denoiser = self.denoiser
-        if not (self.may_share and denoiser.can_share):
-            return False
-        return len(self.tokens) <= denoiser.most_shared_rows or (self.piece > 0 and denoiser.shares_prompts)
+        fits = len(self.tokens) <= self.denoiser.most_shared_rows or self.piece > 0
+        return self.may_share and self.denoiser.can_share and fits
 
     def first(self, num_rows: int) -> RowsWanted:
         """The want for as many of the first rows as ``num_rows`` and :attr:`piece` allow; itself if that is all."""

@@ -59,17 +59,23 @@ class Denoiser:
         return self.captured.can_share if self.captured is not None else self.model.device.type == "cpu"
 
     @property
-    def shares_prompts(self) -> bool:
-        """Whether a prompt's rows have the same bits in a forward of any size, so that it may be cut anywhere.
-
-        On a GPU long prompts are computed by other kernels than decoding rounds are.
-        """
-        return self.can_share and self.captured is None
-
-    @property
     def most_shared_rows(self) -> int:
         """Rows of a forward that several sequences share, at most."""
         return self.max_round_rows or MAX_DECODE_ROWS
+
+    @property
+    def prefills_in_rounds(self) -> bool:
+        """Whether prompts are computed by captured rounds too, what looks ahead included.
+
+        Rounds that sequences share give a row the same bits in any company, and so wherever a prompt is cut. They are
+        also faster than ordinary forwards of four times as many rows, whose kernels are launched one by one.
+        """
+        return self.captured is not None and self.captured.can_share
+
+    @property
+    def prefill_rows(self) -> int:
+        """Rows of one forward while a prompt is computed."""
+        return self.captured.max_rows if self.captured is not None and self.captured.can_share else PREFILL_ROWS
 
     @property
     def max_round_rows(self) -> int | None:

@@ -11,7 +11,7 @@ from diffusion_core.model.config import AttentionPattern
 from diffusion_core.model.kv_cache import KVCache
 from diffusion_core.model.masks import block_causal, causal_context
 from diffusion_core.sampling.asking import Asking, Evaluated, RowsWanted, ask_rows, run_alone
-from diffusion_core.sampling.evaluate import PREFILL_ROWS, Denoiser
+from diffusion_core.sampling.evaluate import Denoiser
 
 # However many sequences share a forward: a token with a draft of a few more.
 FEWEST_ROWS = 4
@@ -143,7 +143,7 @@ class DecodingSequence:
         along, uncommitted. Whoever decodes gets the same rows, so that what is committed does not depend on it.
         """
         contract = self.denoiser.contract
-        target, step, piece = len(self.tokens) - 1, PREFILL_ROWS, 1
+        target, step, piece = len(self.tokens) - 1, self.denoiser.prefill_rows, 1
         if contract.attention is AttentionPattern.BLOCK_CAUSAL:
             # Only whole blocks of the absolute grid have final keys and values. The last one stays pending, so that
             # its last row can speak of the first slot of the next block.
@@ -157,6 +157,8 @@ class DecodingSequence:
             return 0
         forwards = self.num_forwards
         end = min(target, start + step)
+        if self.denoiser.prefills_in_rounds and end == target and end - start + self._rows_ahead > step:
+            end = max(start + 1, target - 1)  # what looks ahead would not fit beside it
         if contract.attention is AttentionPattern.CAUSAL_CONTEXT and end == target:
             found = yield from self._look_ahead(start, end)
         else:
@@ -169,10 +171,14 @@ class DecodingSequence:
         self.num_forwards = forwards  # the prompt is not part of the NFE
         return num_rows
 
+    @property
+    def _rows_ahead(self) -> int:
+        """Rows that ride with the last ones of a prompt: its last token, and a block of slots."""
+        return 1 + (max(self.denoiser.contract.block_size, 1) if self.denoiser.has_slots else 0)
+
     def _look_ahead(self, start: int, end: int) -> Asking[Evaluated]:
         """The forward of ``tokens[start:end]``, the token behind them, and slots that see all of these."""
-        denoiser, num_clean = self.denoiser, end + 1 - start
-        size = max(denoiser.contract.block_size, 1) if denoiser.has_slots else 0
+        denoiser, num_clean, size = self.denoiser, end + 1 - start, self._rows_ahead - 1
         rows = self.tokens[start : end + 1]
         if not size:
             found = yield from self.forward(rows, num_clean=end - start, piece=1)

@@ -15,6 +15,7 @@ from sampling.test_together import NUM_TOKENS, Crowd, expected_answer, start
 from diffusion_core.model.config import DiffusionConfig, DrafterKind
 from diffusion_core.requests import Policy, SamplingParams
 from diffusion_core.sampling.asking import RowsWanted
+from diffusion_core.sampling.block_decoder import Progress
 from diffusion_core.sampling.evaluate import Denoiser
 from diffusion_core.sampling.rounds import RoundShape
 
@@ -26,15 +27,14 @@ def whole_denoiser() -> Denoiser:
     return Denoiser(model, contract, adapter, captured=whole_forward(model, adapter, blocks=2))
 
 
-def short_prompts(seed: int, count: int) -> list[list[int]]:
-    """So short that they are computed by rounds, whoever comes along."""
+def prompts_of(seed: int, count: int) -> list[list[int]]:
     draw = random.Random(seed)
-    return [[draw.randrange(256) for _ in range(draw.randrange(2, 50))] for _ in range(count)]
+    return [[draw.randrange(256) for _ in range(draw.randrange(2, 150))] for _ in range(count)]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_verified_in_company_is_autoregressive_alone(temperature: float) -> None:
-    denoiser, prompts = whole_denoiser(), short_prompts(1, 4)
+    denoiser, prompts = whole_denoiser(), prompts_of(1, 4)
     sampling = SamplingParams(temperature=temperature, seed=4)
     crowd, sequences = Crowd(piece=40), []
     for name, prompt in enumerate(prompts):
@@ -52,17 +52,21 @@ def test_verified_in_company_is_autoregressive_alone(temperature: float) -> None
         assert sequence.answer[:NUM_TOKENS] == expected
 
 
-def test_long_prompts_keep_forwards_of_their_own() -> None:
+@pytest.mark.parametrize("length", [2, 59, 60, 61, 64, 65, 66, 124, 125, 140])
+def test_a_prompt_is_computed_by_rounds(length: int) -> None:
+    """Its last rows have the next token and slots beside them, which must fit in the round too."""
     denoiser = whole_denoiser()
-    assert denoiser.can_share
-    assert not denoiser.shares_prompts
-    assert denoiser.most_shared_rows == 64
-    sequence, decoding = start(denoiser, list(range(100)), Policy.VERIFIED)
-    want = next(decoding)
-    assert isinstance(want, RowsWanted)
-    assert want.piece > 0
-    assert not want.can_share
-    assert want.first(60).can_share
-    assert denoiser.mask_id == VOCAB_SIZE
+    sequence, decoding = start(denoiser, list(range(length)), Policy.VERIFIED)
+    want, sizes = next(decoding), []
+    while sequence.cache.length < length - 1:
+        assert isinstance(want, RowsWanted)
+        assert want.piece > 0
+        assert len(want.tokens) <= 64
+        assert want.can_share
+        sizes.append(len(want.tokens))
+        want = decoding.send(want.alone())
+        while isinstance(want, Progress):
+            want = decoding.send(None)
+    assert sequence.outlook is not None
+    assert sum(sizes) == length + denoiser.contract.block_size
     decoding.close()
-    assert sequence.num_prompt == 100
