@@ -38,6 +38,7 @@ class KernelShape:
     slices: int = 1
     tiles_together: int = MOST_TOGETHER
     fused_head: bool = True
+    timed_block: int = -1  # for measurements: the block that notes its clock; -1: none
 
     @property
     def rank_tiles(self) -> int:
@@ -94,6 +95,11 @@ class KernelShape:
         return self.kv_heads * (self.rows * self.heads // self.kv_heads + 16) * self.head_dim
 
     @property
+    def num_clocks(self) -> int:
+        """Readings of the clock: four for each of a layer's five steps, and some before and behind."""
+        return 4 * (5 * self.layers + 2)
+
+    @property
     def num_counters(self) -> int:
         """The grid's barrier, one for each group of slices, the head's."""
         return 2 + self.blocks // self.slices
@@ -105,6 +111,7 @@ class KernelShape:
             "KV_HEADS": self.kv_heads, "HEAD_DIM": self.head_dim, "LAYERS": self.layers, "RANK": self.rank,
             "BLOCKS": self.blocks, "SLICES": self.slices, "TILES_TOGETHER": self.tiles_together,
             "SHARED_BYTES": self.shared_bytes, "FUSED_HEAD": int(self.fused_head),
+            "TIMED": self.timed_block + 1,
         }  # fmt: skip
 
 
@@ -152,7 +159,7 @@ class Arguments(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in (
             "table", "embedding", "mask_embedding", "final_norm", "cosines", "sines", "inputs", "stream", "queries",
-            "attended", "inner", "parts", "hidden", "counters", "head", "ranks", "best",
+            "attended", "inner", "parts", "hidden", "counters", "head", "ranks", "best", "clocks",
         )),
         ("mask_id", ctypes.c_longlong),
         ("num_tokens", ctypes.c_int), ("eps", ctypes.c_float), ("adapter_scale", ctypes.c_float),

@@ -69,6 +69,7 @@ class _Room:
     best: torch.Tensor
     cleared: torch.Tensor
     head: int
+    clocks: torch.Tensor
     held: list[torch.Tensor]
 
 
@@ -151,6 +152,10 @@ class WholeRound:
         room.launch(room.arguments)
         return room.hidden, room.best if chooses and room.head else None
 
+    def clocks(self, num_rows: int) -> list[list[int]]:
+        """What a timed block noted in the last round of that many rows: [steps + 2][4] cycles (``note_time``)."""
+        return self._rooms[num_rows].clocks.view(-1, 4).tolist()
+
     def _furnish(self, rows: int) -> _Room:
         model, adapter, device = self._model, self._adapter, self._model.device
         config, shape = model.config, self._shapes[rows]
@@ -164,6 +169,7 @@ class WholeRound:
         cleared = torch.zeros(2 * rows + shape.num_counters, dtype=torch.int32, device=device)
         held |= {"ranks": cleared[: 2 * rows], "counters": cleared[2 * rows :]}
         held["best"] = torch.zeros(rows, dtype=torch.int64, device=device)
+        held["clocks"] = torch.zeros(shape.num_clocks, dtype=torch.int64, device=device)
         mask = None if adapter is None else adapter.mask_embedding.detach().to(model.dtype)
         held |= {"table": self._table, "embedding": model.embed_tokens.weight.detach()}
         held |= {"final_norm": model.norm.weight.detach(), "cosines": self._rotary[0], "sines": self._rotary[1]}
@@ -175,6 +181,10 @@ class WholeRound:
             num_tokens=len(model.head_weight), eps=model.norm.eps,
             adapter_scale=0.0 if adapter is None else adapter.scale, attention_scale=config.head_dim**-0.5,
         )  # fmt: skip
-        own = [held[name] for name in (*sizes, "parts", "best")] + [cleared] + ([] if mask is None else [mask])
+        own = [
+            cleared,
+            *(held[name] for name in (*sizes, "parts", "best", "clocks")),
+            *([] if mask is None else [mask]),
+        ]
         hidden, head = held["hidden"].view(rows, shape.hidden), model.head_weight.data_ptr() if shape.fused_head else 0
-        return _Room(self._build(shape), arguments, hidden, held["best"], cleared, head, own)
+        return _Room(self._build(shape), arguments, hidden, held["best"], cleared, head, held["clocks"], own)

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <map>
 #include <mutex>
 #include <string>
@@ -375,6 +376,11 @@ static inline void copy_ahead16(void* to, const void* from) {
     std::memcpy(to, from, 16);
 }
 static inline void wait_for_copies() {}
+static inline long long clock64() {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
 static inline void memory_fence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
 static inline uint2 load_weights8(const void* p) { return cuda_on_cpu::load<uint2>(p); }

@@ -81,12 +81,17 @@ def random_adapter(config: ModelConfig, rank: int) -> GatedAdapter:
     return adapter.to(DEVICE, torch.bfloat16).requires_grad_(False)
 
 
+def shapes_of(model: Transformer, rank: int, *, blocks: int) -> dict[int, KernelShape]:
+    """How rounds are cut for a device with memory enough."""
+    return choose_shapes(model.config, rank=rank, blocks=blocks, shared_limit=220_000)
+
+
 def whole_forward(
     model: Transformer, adapter: GatedAdapter | None, *, blocks: int = 3, seed: int = 0, **cut: int
 ) -> WholeForward:
     """Rounds of ``model`` on ``blocks`` multiprocessors; ``cut`` changes the shape that would be chosen."""
     rank = 0 if adapter is None else adapter.rank
-    shapes = choose_shapes(model.config, rank=rank, blocks=blocks, shared_limit=220_000)
+    shapes = shapes_of(model, rank, blocks=blocks)
     shapes = {rows: replace(shape, **cut) for rows, shape in shapes.items()}
     whole = WholeRound(model, adapter, max_positions=MAX_POSITIONS, shapes=shapes, build=device_with(seed))
     return WholeForward(model, adapter, whole, max_positions=MAX_POSITIONS)

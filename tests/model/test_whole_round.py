@@ -7,10 +7,11 @@ instructions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
-from helpers.whole_rounds import DEVICE, config_of, random_adapter, random_model, whole_forward
+from helpers.whole_rounds import DEVICE, config_of, device_with, random_adapter, random_model, shapes_of, whole_forward
 
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.kv_cache import KVCache
@@ -19,7 +20,7 @@ from diffusion_core.model.together import SequenceRows
 from diffusion_core.model.transformer import Transformer
 from diffusion_core.model.whole_forward import WholeForward
 from diffusion_core.model.whole_inputs import WholeInputs
-from diffusion_core.model.whole_round import pack_tiles, unpack_rows
+from diffusion_core.model.whole_round import WholeRound, pack_tiles, unpack_rows
 
 MASK = 272  # behind the vocabulary
 OFFSETS = (0, 1, 2, 3, 2, 3, 4, 4, 5, 6)  # of four clean rows, and of slots behind two and behind four of them
@@ -178,3 +179,17 @@ def test_what_is_compared_before_it_is_used() -> None:
     wrong = whole_forward(model, adapter)
     model.layers[1].mlp.down_proj.weight.data *= -1
     assert not wrong.agrees()
+
+
+def test_a_timed_block_notes_its_steps_one_after_the_other() -> None:
+    model = random_model(config_of())
+    cut = {"timed_block": 1}
+    shapes = {rows: replace(shape, **cut) for rows, shape in shapes_of(model, 0, blocks=2).items()}
+    whole = WholeRound(model, None, max_positions=512, shapes=shapes, build=device_with(0))
+    inputs = WholeInputs(16, 3, torch.device(DEVICE))
+    inputs.fill([clean_rows(cache_of(model, 9), 3)])
+    whole.run(inputs)
+    clocks = [clock for step in whole.clocks(16)[1:-1] for clock in step]
+    assert len(clocks) == 4 * 5 * model.config.num_layers
+    assert clocks[0] > 0
+    assert clocks == sorted(clocks)

@@ -79,20 +79,31 @@ __device__ __forceinline__ void give_hidden(const Arguments& arguments, Shared& 
   }
 }
 
+// For measurements: when one block began a step, had asked for what it needs, was let through, and had done its part.
+__device__ __forceinline__ void note_time(const Arguments& arguments, unsigned number, int place) {
+#if TIMED
+  if (blockIdx.x == TIMED - 1 && threadIdx.x == 0) arguments.clocks[number * 4 + place] = clock64();
+#endif
+}
+
 __device__ __forceinline__ void multiply_step(const Arguments& arguments, Shared& shared, int kind, int layer,
                                               unsigned number) {
   const Share share = share_of(kind, threadIdx.x / 32);
   // What is not written on every path would hold its registers through all layers.
   Ahead ahead = {};
   begin_product(shared, share, layer, ahead);
+  note_time(arguments, number, 1);
   wait(arguments, number);
+  note_time(arguments, number, 2);
   run_product(arguments, shared, share, layer, ahead);
 }
 
 __device__ __forceinline__ void mix_step(const Arguments& arguments, Shared& shared, int layer, unsigned number) {
   Pieces pieces = {};
   const bool has_pieces = begin_attention(shared, layer, pieces);
+  note_time(arguments, number, 1);
   wait(arguments, number);
+  note_time(arguments, number, 2);
   if (has_pieces) attend(arguments, shared, layer, pieces);
 }
 
@@ -106,14 +117,17 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) decoding_round(const _
   for (int layer = 0; layer < kLayers; layer++) {
 #pragma unroll 1
     for (int step = 0; step < kProducts + 1; step++, number++) {
+      note_time(arguments, number, 0);
       if (step == 1) {
         mix_step(arguments, shared, layer, number);
       } else {
         multiply_step(arguments, shared, step == 0 ? kQkv : step - 1, layer, number);
       }
+      note_time(arguments, number, 3);
       arrive(arguments);
     }
   }
+  note_time(arguments, number, 0);
   wait(arguments, number);
   give_hidden(arguments, shared);
 #if FUSED_HEAD

@@ -90,6 +90,7 @@ struct Arguments {
   const bf16* head;            // [tokens, D]; null where no best tokens are wanted
   u64* ranks;                  // [R], 0 when the round begins
   long long* best;             // [R], the result
+  long long* clocks;           // [steps + 2, 4], where the time is wanted: see `note_time`
   long long mask_id;
   int num_tokens;
   float eps;
