@@ -134,6 +134,27 @@ def test_a_round_is_the_ordinary_forward(rank: int, changes: dict[str, object], 
         assert share_off(ours.memory[:, :, :, own], theirs.memory[:, :, :, own]) < 0.02
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"hidden_size": 896, "intermediate_size": 4864, "num_heads": 14},
+        {"hidden_size": 1536, "intermediate_size": 8960, "num_heads": 12, "head_dim": 128},
+    ],
+    ids=["0.5B", "1.5B"],
+)
+def test_a_layer_of_real_size(shape: dict[str, object]) -> None:
+    """Cut as for a GPU with fewer multiprocessors than there are: the stacks of all threads have to be mapped."""
+    model = random_model(config_of(num_layers=1, **shape))
+    adapter = random_adapter(model.config, 32)
+    whole = whole_forward(model, adapter, blocks=40)
+    ours, theirs = cache_of(model, 400), cache_of(model, 400)
+    expected = ordinary(model, adapter, rows_with_slots(theirs))
+    found, best = evaluate(whole, rows_with_slots(ours))
+    assert share_off(found, expected) < 0.03
+    assert best == model.scores(found).max(-1).indices.tolist()
+    assert share_off(ours.memory, theirs.memory) < 0.02
+
+
 # Sixteen seeds in a row try every kind of order that the emulator has.
 @pytest.mark.parametrize("seed", range(1 if DEVICE == "cuda" else 16))
 def test_rows_have_the_same_bits_in_any_company(seed: int) -> None:
