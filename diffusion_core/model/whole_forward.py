@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
+from itertools import product
 
 import torch
 
@@ -82,8 +83,8 @@ class WholeForward:
     def prepare(self) -> None:
         """Compile and capture now what requests need: it is no wait for one of them."""
         cache = self._new_cache()
-        for rows in ROW_BUCKETS:
-            self.evaluate(cache, [0] * rows, range(rows), causal(rows), chooses=True)
+        for rows, chooses in product(ROW_BUCKETS, (False, True)):
+            self.evaluate(cache, [0] * rows, range(rows), causal(rows), chooses=chooses)
 
     def _new_cache(self) -> KVCache:
         model = self._model

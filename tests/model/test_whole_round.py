@@ -197,7 +197,14 @@ def test_many_sequences_share_a_round() -> None:
 def test_what_is_compared_before_it_is_used() -> None:
     model = random_model(config_of())
     adapter = random_adapter(model.config, 16)
-    assert whole_forward(model, adapter).agrees()
+    whole = whole_forward(model, adapter)
+    assert whole.agrees()
+    whole.prepare()
+    prepared = whole.num_captured, whole.num_bytes
+    assert prepared[0] == 6, "each number of rows, with the best tokens and without"
+    for count in (1, 20, 40):
+        evaluate(whole, clean_rows(cache_of(model, 30), count))
+    assert (whole.num_captured, whole.num_bytes) == prepared
     wrong = whole_forward(model, adapter)
     model.layers[1].mlp.down_proj.weight.data *= -1
     assert not wrong.agrees()
