@@ -266,12 +266,8 @@ inline int run(void (*start)(const void*, const void*), const void* kernel, cons
     static std::mutex one_at_a_time;
     const std::lock_guard<std::mutex> lock(one_at_a_time);
     const size_t num_fibers = size_t(num_blocks) * num_threads, stack_size = 128 * 1024;
-    static char* stacks; static size_t num_stacks;  // kept from run to run, to save page faults
-    if (num_fibers > num_stacks) {
-        if (stacks) munmap(stacks, num_stacks * stack_size);
-        stacks = guarded_bytes(stack_size, num_fibers, true);
-        num_stacks = num_fibers;
-    }
+    // Given back after each run: a process may have some 65,000 mappings, and each stack with its guard page is two.
+    char* stacks = guarded_bytes(stack_size, num_fibers, true);
     grid = Grid();
     grid.start = start; grid.kernel = kernel; grid.arguments = arguments;
     grid.unfinished = unsigned(num_fibers);
@@ -310,6 +306,7 @@ inline int run(void (*start)(const void*, const void*), const void* kernel, cons
     grid.warp = &grid.outside; grid.lane = 0;
     give_way(false);  // comes back when no fiber is left
     munmap(shared, shared_size * num_blocks);
+    munmap(stacks, num_fibers * stack_size);
     return 0;
 }
 }  // namespace
