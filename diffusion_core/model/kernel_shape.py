@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 from diffusion_core.model.config import ModelConfig
 
+WARPS = 8
+THREADS = 32 * WARPS
 # Steps of 16 values that a warp keeps of every row, in registers.
 MOST_STEPS = 12
 PARTS = 13  # addresses of a layer
@@ -36,13 +38,7 @@ class KernelShape:
     slices: int = 1
     tiles_together: int = MOST_TOGETHER
     fused_head: bool = True
-    warps: int = 8  # of a block
     timed_block: int = -1  # for measurements: the block that notes its clock; -1: none
-
-    @property
-    def threads(self) -> int:
-        """Threads of a block."""
-        return 32 * self.warps
 
     @property
     def rank_tiles(self) -> int:
@@ -70,19 +66,19 @@ class KernelShape:
     @property
     def most_steps(self) -> int:
         """Steps of a warp in the longest product."""
-        return max(_divide_up(_divide_up(steps, slices), self.warps) for _, steps, slices in self._products())
+        return max(_divide_up(_divide_up(steps, slices), WARPS) for _, steps, slices in self._products())
 
     @property
     def shared_bytes(self) -> int:
         """A block's own memory."""
         own, rows = max(self.own_tiles), self.rows
         units = (min(own, self.tiles_together) + self.rank_tiles) * self.columns
-        parts, mixed = units * self.warps * 32 * 16, self.warps * 16 * (self.head_dim + 6) * 4
+        parts, mixed = units * WARPS * 32 * 16, WARPS * 16 * (self.head_dim + 6) * 4
         hidden = (rows if self.fused_head else 1) * (self.hidden + 32) * 2
         sizes = (
             _divide_up(max(parts, mixed, hidden), 16) * 16, max(1, own * self.rank_tiles * 32) * 16,
             max(1, self.rank_tiles * self.columns * 32) * 8, self.layers * PARTS * 8, 2 * rows * 8,
-            2 * rows * self.head_dim * 2, self.warps * min(rows, PASS_ROWS) * 4, (6 * rows + 3) * 4,
+            2 * rows * self.head_dim * 2, WARPS * min(rows, PASS_ROWS) * 4, (6 * rows + 3) * 4,
         )  # fmt: skip
         return _divide_up(sum(sizes), 16) * 16
 
@@ -115,7 +111,7 @@ class KernelShape:
             "KV_HEADS": self.kv_heads, "HEAD_DIM": self.head_dim, "LAYERS": self.layers, "RANK": self.rank,
             "BLOCKS": self.blocks, "SLICES": self.slices, "TILES_TOGETHER": self.tiles_together,
             "SHARED_BYTES": self.shared_bytes, "FUSED_HEAD": int(self.fused_head),
-            "TIMED": self.timed_block + 1, "WARPS": self.warps,
+            "TIMED": self.timed_block + 1,
         }  # fmt: skip
 
 

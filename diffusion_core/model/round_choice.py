@@ -10,7 +10,7 @@ import torch
 from diffusion_core.kernels.cuda_program import Kernel, compile_program
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.joined import join_products
-from diffusion_core.model.kernel_shape import Arguments, KernelShape, choose_shapes
+from diffusion_core.model.kernel_shape import THREADS, Arguments, KernelShape, choose_shapes
 from diffusion_core.model.layers import AdaptedLinear, TransformerLayer
 from diffusion_core.model.round_ops import PlainOps, RoundOps
 from diffusion_core.model.transformer import Transformer
@@ -53,11 +53,7 @@ def choose_whole(model: Transformer, adapter: GatedAdapter | None, *, max_positi
         with torch.cuda.device(model.device):
             code = compile_program("round.cu", shape.defines(), (device.major, device.minor))
             kernel = Kernel(
-                code,
-                "decoding_round",
-                num_blocks=shape.blocks,
-                num_threads=shape.threads,
-                shared_bytes=shape.shared_bytes,
+                code, "decoding_round", num_blocks=shape.blocks, num_threads=THREADS, shared_bytes=shape.shared_bytes
             )
 
         def launch(arguments: Arguments) -> None:

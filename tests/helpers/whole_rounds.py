@@ -16,7 +16,7 @@ from helpers.tiny_models import tiny_config
 from diffusion_core.kernels.cuda_program import SOURCES, Kernel, compile_program
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.config import ModelConfig
-from diffusion_core.model.kernel_shape import Arguments, KernelShape, choose_shapes
+from diffusion_core.model.kernel_shape import THREADS, Arguments, KernelShape, choose_shapes
 from diffusion_core.model.transformer import Transformer
 from diffusion_core.model.whole_forward import WholeForward
 from diffusion_core.model.whole_round import WholeRound
@@ -35,9 +35,7 @@ def _library_of(shape: KernelShape) -> ctypes.CDLL:
 @cache
 def _kernel_of(shape: KernelShape) -> Kernel:
     code = compile_program("round.cu", shape.defines(), torch.cuda.get_device_capability())
-    return Kernel(
-        code, "decoding_round", num_blocks=shape.blocks, num_threads=shape.threads, shared_bytes=shape.shared_bytes
-    )
+    return Kernel(code, "decoding_round", num_blocks=shape.blocks, num_threads=THREADS, shared_bytes=shape.shared_bytes)
 
 
 def device_with(seed: int) -> Callable[[KernelShape], Callable[[Arguments], None]]:
@@ -49,7 +47,7 @@ def device_with(seed: int) -> Callable[[KernelShape], Callable[[Arguments], None
         run = _library_of(shape).decoding_round_on_cpu
 
         def launch(arguments: Arguments) -> None:
-            assert run(ctypes.byref(arguments), shape.blocks, shape.threads, shape.shared_bytes, seed) == 0
+            assert run(ctypes.byref(arguments), shape.blocks, THREADS, shape.shared_bytes, seed) == 0
 
         return launch
 

@@ -115,7 +115,6 @@ def test_inputs_say_whose_rows_are_whose() -> None:
         (16, {}, {"slices": 2}),
         (20, {"qkv_bias": False}, {"blocks": 5, "slices": 4, "tiles_together": 1}),
         (32, {"head_dim": 128, "num_heads": 4}, {"blocks": 2, "slices": 2, "tiles_together": 3}),
-        (32, {}, {"blocks": 2, "slices": 2, "tiles_together": 2, "warps": 16}),
     ],
 )
 def test_a_round_is_the_ordinary_forward(rank: int, changes: dict[str, object], cut: dict[str, int]) -> None:

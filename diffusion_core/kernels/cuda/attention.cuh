@@ -8,7 +8,7 @@
 
 #include "shape.cuh"
 
-constexpr int kPieceKeys = most(16, (kWarps > 8 ? 1024 : 2048) / kHeadDim);  // what there are registers for
+constexpr int kPieceKeys = 2048 / kHeadDim;
 constexpr int kHalves = kHeadDim / 64;  // of a value's row: 8 lanes read 64 values at once
 
 // What a warp has of 16 query rows: its lane's rows are g and g + 8.
@@ -221,11 +221,9 @@ __device__ __forceinline__ void join(const Arguments& arguments, const Mixed& fo
   }
 }
 
-// A warp's pieces in turn: while one is added the next is on its way, where there are registers for both.
-constexpr int kPieces = kWarps > 8 ? 1 : 2;
-
+// A warp's pieces in turn: while one is added the other is on its way.
 struct Pieces {
-  Piece at[kPieces];
+  Piece at[2];
 };
 
 constexpr int kPieceStep = kWarps * kPieceKeys;  // between two pieces of a warp
@@ -235,7 +233,7 @@ __device__ __forceinline__ bool begin_attention(const Shared& shared, int layer,
   if (blockIdx.x >= kKvHeads * shared.num_tiles) return false;
   const MixUnit unit = mix_unit(shared, layer, blockIdx.x);
 #pragma unroll
-  for (int i = 0; i < kPieces; i++) {
+  for (int i = 0; i < 2; i++) {
     const int first = threadIdx.x / 32 * kPieceKeys + i * kPieceStep;
     if (first + kPieceKeys <= unit.start) pieces.at[i].load(unit.keys, unit.values, first, threadIdx.x % 32);
   }
@@ -265,7 +263,7 @@ __device__ __forceinline__ void attend(const Arguments& arguments, Shared& share
     unsigned queries[kHeadDim / 16][4];
     load_queries(arguments, unit, lane, queries);
 #pragma unroll
-    for (int i = 0; i < kPieces; i++) {
+    for (int i = 0; i < 2; i++) {
       const int first = warp * kPieceKeys + i * kPieceStep;
       const bool is_there = number == static_cast<int>(blockIdx.x) && first + kPieceKeys <= unit.start;
       if (!is_there && first < unit.num_keys) pieces.at[i].load(unit.keys, unit.values, first, lane);
@@ -281,9 +279,9 @@ __device__ __forceinline__ void attend(const Arguments& arguments, Shared& share
 #pragma unroll 1
     for (int first = warp * kPieceKeys; first < unit.num_keys; first += kPieceStep) {
       add_piece(arguments, queries, own, pieces.at[0], first, unit.start, lane, mix);
-      pieces.at[0] = pieces.at[kPieces - 1];
-      const int later = first + kPieces * kPieceStep;
-      if (later < unit.num_keys) pieces.at[kPieces - 1].load(unit.keys, unit.values, later, lane);
+      pieces.at[0] = pieces.at[1];
+      const int later = first + 2 * kPieceStep;
+      if (later < unit.num_keys) pieces.at[1].load(unit.keys, unit.values, later, lane);
     }
     collect(shared.mixed, mix, warp, lane);
     __syncthreads();

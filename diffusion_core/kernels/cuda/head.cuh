@@ -5,8 +5,8 @@
 
 #include "shape.cuh"
 
-constexpr int kHeadSteps = kHidden / 32;                                     // of 32 values, 16 bytes a lane
-constexpr int kAhead = least(kWarps > 8 ? 3 : 7, divide_up(kHeadSteps, 2));  // steps that are loaded at once
+constexpr int kHeadSteps = kHidden / 32;                    // of 32 values, 16 bytes a lane
+constexpr int kAhead = least(7, divide_up(kHeadSteps, 2));  // steps that are loaded at once
 constexpr int kHeadTurns = divide_up(divide_up(kHeadSteps, kAhead), 2) * 2;
 constexpr int kRowTiles = kRows / 8;
 

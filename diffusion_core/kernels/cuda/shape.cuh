@@ -7,7 +7,7 @@
 typedef unsigned long long u64;
 typedef unsigned short bf16;
 
-constexpr int kWarps = WARPS, kThreads = 32 * kWarps;
+constexpr int kWarps = 8, kThreads = 32 * kWarps;
 constexpr int kRows = ROWS, kHidden = HIDDEN, kInner = INNER, kHeads = HEADS, kKvHeads = KV_HEADS;
 constexpr int kHeadDim = HEAD_DIM, kLayers = LAYERS, kRank = RANK, kBlocks = BLOCKS, kSlices = SLICES;
 constexpr int kGroup = kHeads / kKvHeads;  // query heads that share keys
