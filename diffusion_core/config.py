@@ -75,7 +75,8 @@ class EngineConfig:
     are in bfloat16 or float32.
     ``capture`` is how decoding rounds run: ``off`` evaluates each as it comes; ``exact`` gives all of them one static
     shape, so that `verified` is `autoregressive` bit for bit on a GPU too; ``fast`` gives them the smallest of several.
-    On CUDA such rounds are captured as graphs. ``auto`` is ``exact`` on CUDA and ``off`` elsewhere.
+    On CUDA such rounds are captured as graphs; where a round is one kernel the two are the same. ``auto`` is ``exact``
+    on CUDA and ``off`` elsewhere.
     ``num_threads`` 0 chooses by measurement where there are more than two cores and OMP_NUM_THREADS does not say.
     ``memory_check`` is what happens to a model that needs more memory than is free: ``refuse`` it before anything is
     loaded, or ``warn`` in the log and try (what is needed is an estimate from above).

@@ -77,7 +77,7 @@ def build_captured(
     capture: str,
     max_positions: int,
 ) -> CapturedForward | WholeForward | None:
-    """What evaluates decoding rounds in static shapes, as ``engine.capture`` says; None: the ordinary forward does."""
+    """What evaluates decoding rounds in static shapes, prepared, by ``engine.capture``; None: ordinary forwards."""
     if capture == "auto":
         capture = "exact" if model.device.type == "cuda" else "off"
     if capture == "off":
@@ -86,7 +86,11 @@ def build_captured(
     if not taps and (whole := choose_whole(model, adapter, max_positions=max_positions)) is not None:
         return whole
     steps = choose_steps(model, adapter)
-    return CapturedForward(model, adapter, max_positions=max_positions, taps=taps, exact=capture == "exact", ops=steps)
+    captured = CapturedForward(
+        model, adapter, max_positions=max_positions, taps=taps, exact=capture == "exact", ops=steps
+    )
+    captured.prepare()
+    return captured
 
 
 def assemble(checkpoint: Checkpoint, config: EngineConfig) -> LoadedModel:
@@ -95,8 +99,6 @@ def assemble(checkpoint: Checkpoint, config: EngineConfig) -> LoadedModel:
     adapter, head = build_drafter(model, checkpoint.adapter)
     context = min(config.max_context_tokens, model.config.max_position_embeddings)
     captured = build_captured(model, adapter, head, capture=config.capture, max_positions=context + DRAFT_ROOM)
-    if captured is not None:
-        captured.prepare()
     denoiser = Denoiser(model, contract, adapter, head, captured)
     # Rows of the vocabulary that no token stands for are padding.
     padding = range(checkpoint.tokenizer.get_vocab_size(with_added_tokens=True), model.config.vocab_size)

@@ -68,6 +68,7 @@ def choose_whole(model: Transformer, adapter: GatedAdapter | None, *, max_positi
     try:
         whole = WholeRound(model, adapter, max_positions=max_positions, shapes=shapes, build=build)
         forward = WholeForward(model, adapter, whole, max_positions=max_positions)
+        forward.prepare()
         return forward if forward.agrees() else None
     except Exception:
         # Whatever the compiler or the driver does not like: there are other ways, and no request has to fail for it.

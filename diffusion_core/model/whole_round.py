@@ -33,12 +33,6 @@ def pack_tiles(matrix: torch.Tensor) -> torch.Tensor:
     return tiled.permute(0, 3, 2, 4, 5, 1, 6).contiguous().view(rows // 16, values // 16, 32, 8)
 
 
-def unpack_rows(rows: torch.Tensor, num_rows: int, num_values: int) -> torch.Tensor:
-    """What :func:`packed` of ``shape.cuh`` lays out, as [R, values]."""
-    laid = rows.view(num_values // 16, num_rows // 16, 8, 4, 2, 4)  # step, tile, g, t, half, value
-    return laid.permute(1, 4, 2, 0, 3, 5).reshape(num_rows, num_values)
-
-
 def _halves(num_rows: int, size: int) -> torch.Tensor:
     """Rows so that a tile has eight of the first half of every ``size`` rows and the eight that belong to them."""
     return torch.arange(num_rows).view(-1, 2, size // 16, 8).transpose(1, 2).reshape(-1)

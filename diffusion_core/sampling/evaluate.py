@@ -67,15 +67,14 @@ class Denoiser:
     def prefills_in_rounds(self) -> bool:
         """Whether prompts are computed by captured rounds too, what looks ahead included.
 
-        Rounds that sequences share give a row the same bits in any company, and so wherever a prompt is cut. They are
-        also faster than ordinary forwards of four times as many rows, whose kernels are launched one by one.
+        Rounds that sequences share give a row the same bits in any company, and so wherever a prompt is cut.
         """
         return self.captured is not None and self.captured.can_share
 
     @property
     def prefill_rows(self) -> int:
         """Rows of one forward while a prompt is computed."""
-        return self.captured.max_rows if self.captured is not None and self.captured.can_share else PREFILL_ROWS
+        return self.most_shared_rows if self.prefills_in_rounds else PREFILL_ROWS
 
     @property
     def max_round_rows(self) -> int | None:

@@ -45,7 +45,7 @@ def way(model: LoadedModel, name: str, max_positions: int) -> Denoiser:
         ops = PlainOps() if name.endswith("plain") else choose_steps(base, adapter)
         taps = head.tap_layers if head is not None else ()
         captured = CapturedForward(base, adapter, max_positions=most, taps=taps, ops=ops)
-    captured.prepare()
+        captured.prepare()
     return dataclasses.replace(denoiser, captured=captured)
 
 

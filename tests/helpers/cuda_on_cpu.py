@@ -1,4 +1,4 @@
-"""Compiles a CUDA kernel's source with g++, to run it on the CPU: see cuda_on_cpu.h, beside this file."""
+"""Compiles a CUDA kernel's source for the CPU, to run it on the CPU: see cuda_on_cpu.h, beside this file."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ FLAGS = (
 )
 
 
-def compile_on_cpu(sources: Sequence[str | Path], defines: Mapping[str, object], folder: Path) -> ctypes.CDLL:
-    """Compiles the sources as one file, and loads the result.
+def compile_on_cpu(
+    compiler: Sequence[str], sources: Sequence[str | Path], defines: Mapping[str, object], folder: Path
+) -> ctypes.CDLL:
+    """Compiles the sources as one file with the command of a C++ compiler, and loads the result.
 
     A `Path` is a file to include, a `str` is source text. A name that `EXPORT_KERNEL` was given is
     a function `NAME_on_cpu(arguments, blocks, threads, shared_bytes, seed)` of the library: it
@@ -39,11 +41,11 @@ def compile_on_cpu(sources: Sequence[str | Path], defines: Mapping[str, object],
     source = build / "kernel.cpp"
     library = build / "kernel.so"
     source.write_text("".join(_text(index, part) for index, part in enumerate(sources)), "utf-8")
-    command = ["g++", *FLAGS, "-include", str(HEADER.resolve()), "-DON_CPU"]
+    command = [*compiler, *FLAGS, "-include", str(HEADER.resolve()), "-DON_CPU"]
     command += [f"-D{name}={_value(value)}" for name, value in defines.items()]
     done = subprocess.run([*command, str(source), "-o", str(library)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"g++ failed with status {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"{compiler[0]} failed with status {done.returncode}:\n{done.stdout}{done.stderr}")
     return ctypes.CDLL(str(library))
 
 

@@ -9,10 +9,12 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import pytest
 import torch
 from helpers.cuda_on_cpu import compile_on_cpu
 from helpers.tiny_models import tiny_config
 
+from diffusion_core.kernels.compiler import find_compiler
 from diffusion_core.kernels.cuda_program import SOURCES, Kernel, compile_program
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.config import ModelConfig
@@ -27,9 +29,12 @@ MAX_POSITIONS = 512
 
 @cache
 def _library_of(shape: KernelShape) -> ctypes.CDLL:
+    compiler = find_compiler()
+    if not compiler:
+        pytest.skip("no C++ compiler is here")
     text = f'#include "{SOURCES / "round.cu"}"\nEXPORT_KERNEL(decoding_round, Arguments)\n'
     with tempfile.TemporaryDirectory() as folder:
-        return compile_on_cpu([text], {**shape.defines(), "__grid_constant__": ""}, Path(folder))
+        return compile_on_cpu(compiler, [text], {**shape.defines(), "__grid_constant__": ""}, Path(folder))
 
 
 @cache

@@ -20,7 +20,7 @@ from diffusion_core.model.together import SequenceRows
 from diffusion_core.model.transformer import Transformer
 from diffusion_core.model.whole_forward import WholeForward
 from diffusion_core.model.whole_inputs import WholeInputs
-from diffusion_core.model.whole_round import WholeRound, pack_tiles, unpack_rows
+from diffusion_core.model.whole_round import WholeRound, pack_tiles
 
 MASK = 272  # behind the vocabulary
 OFFSETS = (0, 1, 2, 3, 2, 3, 4, 4, 5, 6)  # of four clean rows, and of slots behind two and behind four of them
@@ -67,6 +67,12 @@ def evaluate(whole: WholeForward, *sequences: SequenceRows) -> tuple[torch.Tenso
         whole.wait()
         assert outputs.best is not None
         return outputs.hidden.clone(), outputs.best.tolist()[: len(outputs.hidden)]
+
+
+def unpack_rows(rows: torch.Tensor, num_rows: int, num_values: int) -> torch.Tensor:
+    """What `packed` of shape.cuh lays out, as [R, values]."""
+    laid = rows.view(num_values // 16, num_rows // 16, 8, 4, 2, 4)  # step, tile, g, t, half, value
+    return laid.permute(1, 4, 2, 0, 3, 5).reshape(num_rows, num_values)
 
 
 def test_tiles_and_rows_are_where_lanes_look() -> None:

@@ -5,12 +5,10 @@ Rounds are one kernel, whose source runs on the CPU where there is no GPU; so th
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from helpers.tiny_models import VOCAB_SIZE
 from helpers.whole_rounds import config_of, random_adapter, random_model, whole_forward
-from sampling.test_together import NUM_TOKENS, Crowd, expected_answer, start
+from sampling.test_together import NUM_TOKENS, decode_together, expected_answer, prompts_of, start
 
 from diffusion_core.model.config import DiffusionConfig, DrafterKind
 from diffusion_core.requests import Policy, SamplingParams
@@ -27,25 +25,13 @@ def whole_denoiser() -> Denoiser:
     return Denoiser(model, contract, adapter, captured=whole_forward(model, adapter, blocks=2))
 
 
-def prompts_of(seed: int, count: int) -> list[list[int]]:
-    draw = random.Random(seed)
-    return [[draw.randrange(256) for _ in range(draw.randrange(2, 150))] for _ in range(count)]
-
-
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_verified_in_company_is_autoregressive_alone(temperature: float) -> None:
     denoiser, prompts = whole_denoiser(), prompts_of(1, 4)
     sampling = SamplingParams(temperature=temperature, seed=4)
-    crowd, sequences = Crowd(piece=40), []
-    for name, prompt in enumerate(prompts):
-        task = {"sampling": sampling, "round_shape": [RoundShape.TWO_PASS, RoundShape.ALL_LENGTHS][name % 2]}
-        sequence, decoding = start(denoiser, prompt, Policy.VERIFIED, **task)
-        sequence.company = len(prompts)
-        sequences.append(sequence)
-        crowd.join(name, decoding)
-    while crowd.names:
-        crowd.forward()
-    assert crowd.most_sequences == len(prompts)
+    shapes = [RoundShape.TWO_PASS, RoundShape.ALL_LENGTHS] * 2
+    tasks = [{"sampling": sampling, "round_shape": shape} for shape in shapes]
+    sequences = decode_together(denoiser, prompts, tasks, piece=40)
     for prompt, sequence in zip(prompts, sequences, strict=True):
         assert sequence.fair_rows == 16, "of the 64 of a round"
         expected = expected_answer(denoiser, prompt, Policy.AUTOREGRESSIVE, sampling=sampling)

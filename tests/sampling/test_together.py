@@ -144,6 +144,22 @@ class Crowd:
             self._wants[name] = item
 
 
+def decode_together(
+    denoiser: Denoiser, prompts: Sequence[Sequence[int]], tasks: Sequence[dict[str, Any]], *, piece: int
+) -> list[DecodingSequence]:
+    """The sequences after `verified` has decoded all of them at once, each with its task."""
+    crowd, sequences = Crowd(piece), []
+    for name, (prompt, task) in enumerate(zip(prompts, tasks, strict=True)):
+        sequence, decoding = start(denoiser, prompt, Policy.VERIFIED, **task)
+        sequence.company = len(prompts)
+        sequences.append(sequence)
+        crowd.join(name, decoding)
+    while crowd.names:
+        crowd.forward()
+    assert crowd.most_sequences == len(prompts)
+    return sequences
+
+
 def prompts_of(seed: int, count: int) -> list[list[int]]:
     draw = random.Random(seed)
     return [[draw.randrange(256) for _ in range(draw.randrange(2, 180))] for _ in range(count)]
@@ -158,16 +174,8 @@ def test_verified_in_company_is_autoregressive_alone(shape: str, drafter: Drafte
     sampling = [SamplingParams(), SamplingParams(temperature=0.9, seed=4)]
     prompts = prompts_of(1, 5)
     for round_shape in (RoundShape.TWO_PASS, RoundShape.ALL_LENGTHS):
-        crowd, sequences = Crowd(piece=9), []
-        for name, prompt in enumerate(prompts):
-            task = {"sampling": sampling[name % 2], "round_shape": round_shape}
-            sequence, decoding = start(denoiser, prompt, Policy.VERIFIED, **task)
-            sequence.company = len(prompts)
-            sequences.append(sequence)
-            crowd.join(name, decoding)
-        while crowd.names:
-            crowd.forward()
-        assert crowd.most_sequences == len(prompts)
+        tasks = [{"sampling": sampling[name % 2], "round_shape": round_shape} for name in range(len(prompts))]
+        sequences = decode_together(denoiser, prompts, tasks, piece=9)
         for name, (prompt, sequence) in enumerate(zip(prompts, sequences, strict=True)):
             expected = expected_answer(plain, prompt, Policy.AUTOREGRESSIVE, sampling=sampling[name % 2])
             assert sequence.answer[:NUM_TOKENS] == expected
