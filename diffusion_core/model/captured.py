@@ -157,6 +157,7 @@ class CapturedForward:
     def prepare(self) -> None:
         """Make the rounds that requests need now: compiling and capturing them is no wait for a request."""
         if self._is_exact:
+            self.row_buckets = (EXACT_ROWS,)
             self.row_buckets = (*(rows for rows in FEWER_ROWS if self._gives_equal_bits(rows)), EXACT_ROWS)
         buckets = self.row_buckets if self._is_exact else (self.max_rows,)
         kinds = (None, 0) if self._adapter is not None else (None,)

@@ -66,8 +66,6 @@ def make_ours(model: Transformer, commit: CommitForward, steps: int, *, capture:
         mask_token_id=MASK, block_size=BLOCK, commit=commit,
     )  # fmt: skip
     captured = build_captured(model, None, None, capture=capture, max_positions=1024)
-    if captured is not None:
-        captured.prepare()
     denoiser = Denoiser(model, contract, captured=captured)
 
     def run(prompt: list[int], count: int) -> tuple[list[int], float, int]:

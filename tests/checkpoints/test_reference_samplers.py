@@ -72,7 +72,6 @@ def test_rounds_of_static_shape_give_the_same_tokens(family: str, number: int, c
     checkpoint, answer = load_fixture(family), read_golden(family).answers[number]
     captured = build_captured(checkpoint.model, None, None, capture=capture, max_positions=256)
     assert captured is not None
-    captured.prepare()
     expected = expected_answer(answer)
     found = decode(checkpoint, answer, len(expected), captured=captured).answer
     assert found[: len(expected)] == expected[: len(found)]

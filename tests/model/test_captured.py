@@ -236,6 +236,9 @@ def test_fewer_rows_are_used_only_where_they_have_the_bits_of_more() -> None:
     even.prepare()
     # On a GPU it is the output head that may have other bits.
     assert even.row_buckets == (*FEWER_ROWS, EXACT_ROWS) or DEVICE == "cuda"
+    prepared = even.row_buckets, even.num_captured
+    even.prepare()
+    assert (even.row_buckets, even.num_captured) == prepared, "what is there is not made again"
     uneven = CapturedForward(model, adapter, max_positions=300, ops=UnevenRows())
     uneven.prepare()
     assert uneven.row_buckets == (EXACT_ROWS,)
