@@ -121,12 +121,14 @@ class LocalEngine:
                     raise
                 if supervisor.is_loading:  # who watches it finds out why it ended, and the next call tells
                     return self._last_health or _LOADING
-                self._is_asleep = self.files.read_state() is None  # a crash leaves the state file behind
-                await supervisor.forget(found)
+                if supervisor.found is found:  # else its watcher has just found out why it ended
+                    self._is_asleep = self.files.read_state() is None  # a crash leaves the state file behind
+                    await supervisor.forget(found)
             else:
                 return self._last_health
         if self._is_asleep and self._last_health is not None:
-            return replace(self._last_health, num_active=0, memory_bytes=0, notices=(_ASLEEP_NOTICE,))
+            # What was seen last may be that it was loading.
+            return replace(self._last_health, status="ready", num_active=0, memory_bytes=0, notices=(_ASLEEP_NOTICE,))
         if (refusal := supervisor.refusal) is not None:
             raise refusal
         supervisor.begin_attaching()

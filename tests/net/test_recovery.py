@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from helpers import scripted_engine
 from helpers.local_engines import COMMAND, CONFIG, ENDLESS, QUICK, Local, read_state
+from helpers.lsp_client import wait_until
 from helpers.running_server import run_engine_server
 
 from diffusion_core.config import EngineConfig
@@ -25,7 +26,9 @@ from diffusion_core.errors import (
 )
 from diffusion_core.net import client, rendezvous, spawn, supervisor
 from diffusion_core.net.launcher import LocalEngine
+from diffusion_core.net.rendezvous import Found
 from diffusion_core.net.state_files import EngineState
+from diffusion_core.net.supervisor import Supervisor
 from diffusion_core.requests import CompletionRequest, EditRequest, Result
 
 
@@ -122,19 +125,41 @@ async def test_a_request_that_waits_for_a_model_that_fails_gets_the_reason(
 async def test_whoever_looks_first_at_an_engine_that_ended_while_loading_is_told_why(
     local: Local, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "_FIRST_POLL_S", 1.5)  # it looks again when the engine has long ended
-    monkeypatch.setenv(scripted_engine.LOAD_VARIABLE, "0.5")
+    monkeypatch.setattr(supervisor, "_FIRST_POLL_S", 2.5)  # it looks again when the engine has long ended
+    monkeypatch.setenv(scripted_engine.LOAD_VARIABLE, "1.0")
     engine = local.make(replace(CONFIG, engine=EngineConfig(model=scripted_engine.LATE_FAILING_MODEL)))
     await engine.wait_listening()
     assert (await engine.health()).status == "loading"
     began = time.monotonic()
-    while engine.files.is_owned():
-        assert time.monotonic() - began < 20
-        await asyncio.sleep(0.02)
+    await wait_until(lambda: not engine.files.is_owned(), 20.0)
     with pytest.raises(CheckpointError, match="tensor lm_head"):
         while (await engine.health()).status == "loading":
             assert time.monotonic() - began < 20
             await asyncio.sleep(0.05)
+    assert local.state_names == ["starting", "loading", "failed"]
+
+
+async def test_whoever_looks_while_another_finds_out_that_it_failed_is_told_why(
+    local: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_alive = Supervisor.is_alive
+
+    async def is_alive_and_watched(of: Supervisor, found: Found) -> bool:
+        alive = await is_alive(of, found)
+        if not alive:
+            await wait_until(lambda: not of.is_loading)
+        return alive
+
+    monkeypatch.setattr(Supervisor, "is_alive", is_alive_and_watched)
+    monkeypatch.setattr(supervisor, "_FIRST_POLL_S", 2.5)
+    monkeypatch.setenv(scripted_engine.LOAD_VARIABLE, "1.0")
+    engine = local.make(replace(CONFIG, engine=EngineConfig(model=scripted_engine.LATE_FAILING_MODEL)))
+    await engine.wait_listening()
+    assert (await engine.health()).status == "loading"
+    await wait_until(lambda: not engine.files.is_owned(), 20.0)
+    assert local.state_names == ["starting", "loading"]
+    with pytest.raises(CheckpointError, match="tensor lm_head"):
+        await engine.health()
     assert local.state_names == ["starting", "loading", "failed"]
 
 
