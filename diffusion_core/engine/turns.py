@@ -89,6 +89,8 @@ class Turns:
         return [job for job in ready if not job.is_warm_up]
 
     def _compose(self, ready: Sequence[Job]) -> Batch:
+        if len(ready) == 1:
+            return [(ready[0], rows_of(ready[0]))]
         users: dict[str, list[Job]] = {}
         for job in sorted(ready, key=lambda job: (job.priority, is_long_prompt(job), job.last_turn, job.arrived)):
             users.setdefault(job.caller.user, []).append(job)
@@ -97,15 +99,15 @@ class Turns:
         want = rows_of(leader)
         company = [job for job in ready if job is not leader and _shares(rows_of(job), want)]
         if not want.can_share or not company:
-            return [(leader, self._limit(leader, len(ready)))]
+            return [(leader, self._limit(leader))]
         if is_long_prompt(leader) and all(is_long_prompt(job) for job in company):
-            return [(leader, self._limit(leader, len(ready)))]
+            return [(leader, self._limit(leader))]
         return self._fill(users, order, want)
 
-    def _limit(self, leader: Job, num_ready: int) -> RowsWanted:
+    def _limit(self, leader: Job) -> RowsWanted:
         want = rows_of(leader)
         # Where rounds are not shared prompts stay whole.
-        is_whole = num_ready == 1 or not want.piece or not want.denoiser.can_share
+        is_whole = not want.piece or not want.denoiser.can_share
         return want if is_whole else want.first(patient_rows(leader))
 
     def _fill(self, users: dict[str, list[Job]], order: Sequence[str], like: RowsWanted) -> Batch:

@@ -100,6 +100,8 @@ class WaitingLine:
 
     def next_to_begin(self, active: Sequence[Job], usage: Callable[[str], float]) -> Job | None:
         """The job whose turn it is to begin, if there is a place for it. Its model is there, or failed to load."""
+        if not self._jobs:  # as between most forwards
+            return None
         ready = [job for job in self._jobs if job.loading.done()]
         places = _count_users(active)
         if sum(places.values()) < self._max_active:

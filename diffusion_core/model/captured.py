@@ -26,7 +26,7 @@ from typing import NamedTuple
 import torch
 
 from diffusion_core.model.adapter import GatedAdapter
-from diffusion_core.model.graphs import Recorder
+from diffusion_core.model.graphs import Meanwhile, Recorder
 from diffusion_core.model.kv_cache import KEY_BUCKET, KVCache, round_up
 from diffusion_core.model.masks import causal
 from diffusion_core.model.round_body import evaluate_round
@@ -119,6 +119,7 @@ class CapturedForward:
         self._lodger: weakref.ref[KVCache] | None = None
         self._inputs: dict[int, RoundInputs] = {}
         self._rounds: OrderedDict[_Shape, _Round] = OrderedDict()
+        self.meanwhile = Meanwhile()
         self._recorder = Recorder(model.device)
 
     @property
@@ -226,6 +227,7 @@ class CapturedForward:
         made = self._round_of(_Shape(rows, capacity, self._adapts(first_slot), chooses))
         outputs = made.run() or made.outputs
         assert outputs is not None
+        self.meanwhile.do()
         return RoundOutputs(outputs.hidden[:n], [x[:n] for x in outputs.tapped], outputs.best)
 
     def _make_room(self, rows: int) -> tuple[RoundInputs, torch.Tensor]:

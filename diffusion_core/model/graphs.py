@@ -1,4 +1,4 @@
-"""Work on a CUDA device, recorded as a graph and replayed."""
+"""Work on a CUDA device, recorded as a graph and replayed, and what the host does meanwhile."""
 
 from __future__ import annotations
 
@@ -18,6 +18,23 @@ class Recorded(Generic[T]):
     replay: Callable[[], None]
     outputs: T
     num_bytes: int
+
+
+class Meanwhile:
+    """Work of the host that may wait until the device is busy with the next round."""
+
+    def __init__(self) -> None:
+        self._work: list[Callable[[], None]] = []
+
+    def add(self, work: Callable[[], None]) -> None:
+        """Work that decides nothing before then."""
+        self._work.append(work)
+
+    def do(self) -> None:
+        """All of it, in the order in which it came."""
+        work, self._work = self._work, []
+        for each in work:
+            each()
 
 
 class Recorder:

@@ -16,7 +16,7 @@ import torch
 
 from diffusion_core.model.adapter import GatedAdapter
 from diffusion_core.model.captured import RoundOutputs
-from diffusion_core.model.graphs import Recorder
+from diffusion_core.model.graphs import Meanwhile, Recorder
 from diffusion_core.model.kernel_shape import ROW_BUCKETS
 from diffusion_core.model.kv_cache import KVCache
 from diffusion_core.model.masks import causal
@@ -45,8 +45,11 @@ class WholeForward:
         self._is_cuda = model.device.type == "cuda"
         self._inputs: dict[int, WholeInputs] = {}
         self._rounds: dict[tuple[int, bool], Callable[[], RoundOutputs]] = {}
+        self.meanwhile = Meanwhile()
         self._recorder = Recorder(model.device)
         self._recorded_bytes = 0
+        # Whether what the last round was given may still be on its way to the device, as a part of that round.
+        self._is_sending = False
 
     @property
     def max_rows(self) -> int:
@@ -154,17 +157,24 @@ class WholeForward:
         if inputs is None:
             with torch.inference_mode(False):  # memory that may be written to in either mode
                 inputs = self._inputs[bucket] = WholeInputs(bucket, self._group, self._model.device)
+        if self._is_sending:
+            self.wait()
         inputs.fill(sequences)
+        self._is_sending = chooses
+        if not chooses:
+            inputs.send_ahead()
         run = self._rounds.get((bucket, chooses))
         if run is None:
             run = self._rounds[bucket, chooses] = self._make(inputs, chooses)
         outputs = run()
+        self.meanwhile.do()
         return RoundOutputs(outputs.hidden[:total], [], outputs.best)
 
     def wait(self) -> None:
         """Until what the last round brings to the host is there."""
         if self._is_cuda:
             torch.cuda.current_stream(self._model.device).synchronize()
+        self._is_sending = False
 
     def _make(self, inputs: WholeInputs, chooses: bool) -> Callable[[], RoundOutputs]:
         run = partial(self._run, inputs, chooses)
@@ -184,6 +194,8 @@ class WholeForward:
         return replay
 
     def _run(self, inputs: WholeInputs, chooses: bool) -> RoundOutputs:
+        if chooses:
+            inputs.send()
         hidden, chosen = self._whole.run(inputs, chooses=chooses)
         if not chooses:
             return RoundOutputs(hidden, [])

@@ -27,7 +27,7 @@ from diffusion_core.sampling.parallel import ParallelPolicy
 from diffusion_core.sampling.policy import LOSSLESS, DecodingPolicy, Step, resolve_policy
 from diffusion_core.sampling.rounds import MAX_SLOT_ROWS, RoundPlanner, RoundShape
 from diffusion_core.sampling.sequence import DecodingSequence
-from diffusion_core.sampling.stop import LONGEST_LOOP, Stop, StopRule, find_repetition, has_loop
+from diffusion_core.sampling.stop import LEAST_LOOP, LONGEST_LOOP, Stop, StopRule, find_repetition, has_loop
 from diffusion_core.sampling.unmask import select_by_confidence, select_fixed
 from diffusion_core.sampling.verified import AutoregressivePolicy, VerifiedPolicy
 
@@ -229,6 +229,8 @@ class BlockDecoder:
         self._finish(stop.keep, stop.reason)
 
     def _check_repetition(self) -> bool:
+        if self._num_read < LEAST_LOOP:
+            return False
         tokens, start = self._sequence.tokens, self._sequence.num_prompt
         end = start + self._num_read
         period = find_repetition(tokens[max(start, end - LONGEST_LOOP) : end])

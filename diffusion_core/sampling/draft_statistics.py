@@ -74,16 +74,14 @@ class _Figures:
         return self._reach
 
     def observe(self, num_agreeing: int, has_departed: bool) -> None:
-        for bucket in _BUCKET_OF[:num_agreeing]:
-            self._add(bucket, 1.0)
-        if has_departed and num_agreeing < MAX_OFFSETS:
-            self._add(_BUCKET_OF[num_agreeing], 0.0)
+        trials, right = self._trials, self._right
+        for offset, bucket in enumerate(_BUCKET_OF[: num_agreeing + has_departed]):
+            # Told of every round: no call for each token.
+            before = trials[bucket]
+            kept = 1.0 if before <= _MEMORY - 1 else (_MEMORY - 1) / before
+            trials[bucket] = before * kept + 1
+            right[bucket] = right[bucket] * kept + (offset < num_agreeing)
         self._reach = []
-
-    def _add(self, bucket: int, right: float) -> None:
-        kept = min(1.0, (_MEMORY - 1) / self._trials[bucket])
-        self._trials[bucket] = self._trials[bucket] * kept + 1
-        self._right[bucket] = self._right[bucket] * kept + right
 
 
 @dataclass

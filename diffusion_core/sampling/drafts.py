@@ -15,6 +15,7 @@ import numpy.typing as npt
 Tokens = npt.NDArray[np.int64]
 
 MAX_NGRAM = 8
+_FEW_PLACES = 6
 # What the prompt's own forward promises of the answer's beginning: its first token is nearly sure. Fixed rules weigh it
 # like a match of so many tokens.
 OUTLOOK = "outlook"
@@ -62,17 +63,24 @@ def find_longest_suffix(haystack: Tokens, tail: Sequence[int]) -> tuple[Tokens, 
     if not len(ends):
         return ends, 0
     length, most = 1, min(MAX_NGRAM, len(tail))
-    while length < most and len(ends) > 1:
+    while length < most and len(ends) > _FEW_PLACES:
         candidates = ends if ends[0] > length else ends[ends > length]
         longer = candidates[haystack[candidates - (length + 1)] == tail[-length - 1]]
         if not len(longer):
             return ends, length
         ends, length = longer, length + 1
-    # A single place is followed token by token: on arrays each step takes ten times as long.
-    end = int(ends[0])
-    while length < most and end > length and haystack[end - length - 1] == tail[-length - 1]:
-        length += 1
-    return ends, length
+    # Few places are followed token by token: on arrays each step takes ten times as long.
+    found: list[int] = []
+    shortest = length
+    for end in ends.tolist():
+        matched, reach = shortest, min(most, end)
+        while matched < reach and haystack[end - matched - 1] == tail[-matched - 1]:
+            matched += 1
+        if matched > length:
+            found, length = [], matched
+        if matched == length:
+            found.append(end)
+    return np.array(found, dtype=np.int64), length
 
 
 class LookupDraft:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,6 +81,13 @@ class Denoiser:
         """Rows that a decoding round should not exceed; None: any number."""
         return None if self.captured is None else self.captured.max_rows
 
+    def later(self, work: Callable[[], None]) -> None:
+        """Do ``work``, which decides nothing before the next forward: while the device is at that, if it is another."""
+        if self.captured is None:
+            work()
+        else:
+            self.captured.meanwhile.add(work)
+
     @torch.inference_mode()
     def evaluate(
         self,
@@ -114,6 +121,8 @@ class Denoiser:
                 captured.wait()
                 best[:] = outputs.best.tolist()[:rows]
             return outputs.hidden
+        if captured is not None:
+            captured.meanwhile.do()
         ids, places = list(tokens), list(positions)
         if (lacking := self._rows_lacking(rows, visible)) > 0:
             # Padding rows see only themselves, and no real row sees them.

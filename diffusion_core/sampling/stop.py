@@ -214,12 +214,12 @@ INDENTED_LANGUAGES = frozenset({"python", "yaml", "coffeescript", "nim"})
 
 
 _MOST_PERIOD = 32
-_LEAST_LOOP = 96
+LEAST_LOOP = 96  # tokens: fewer make no loop
 
 
 def _loop_span(period: int) -> int:
     """Tokens that make a loop: at least six equal pieces, and 96. Tables and long literals repeat too: that is high."""
-    return max(6 * period, _LEAST_LOOP)
+    return max(6 * period, LEAST_LOOP)
 
 
 # No more tokens than these decide whether a text ends in a loop.
@@ -228,7 +228,7 @@ LONGEST_LOOP = _loop_span(_MOST_PERIOD)
 
 def find_repetition(tokens: Sequence[int]) -> int | None:
     """The period of a loop at the end of ``tokens``, or None. It is asked for at each token."""
-    if len(tokens) < _LEAST_LOOP:
+    if len(tokens) < LEAST_LOOP:
         return None
     last = tokens[-1]
     for period, token in enumerate(tokens[-2 : -2 - _MOST_PERIOD : -1], start=1):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
@@ -37,11 +38,11 @@ class AutoregressivePolicy:
         pending = sequence.pending
         found = yield from sequence.forward(pending, num_clean=len(pending), wants_best=self._chooser.is_plain)
         sequence.keep(len(pending), found.tapped)
-        place = range(len(sequence.tokens), len(sequence.tokens) + 1)
+        n, last = len(sequence.tokens), len(pending) - 1
         if found.best:
-            token = yield from allowed_best(self._chooser, sequence.denoiser, found.hidden[-1:], found.best[-1:], place)
+            token = yield from allowed_best(self._chooser, sequence.denoiser, found, range(last, last + 1), n)
         else:
-            token = yield from ask_tokens(self._chooser, sequence.denoiser, found.hidden[-1:], place)
+            token = yield from ask_tokens(self._chooser, sequence.denoiser, found.hidden[last:], range(n, n + 1))
         sequence.tokens += token
         return Step(token, [])
 
@@ -59,20 +60,20 @@ def ask_tokens(
 
 
 def allowed_best(
-    chooser: TokenChooser, denoiser: Denoiser, hidden: torch.Tensor, best: Sequence[int], positions: Sequence[int]
+    chooser: TokenChooser, denoiser: Denoiser, found: Evaluated, rows: range, first: int
 ) -> Asking[list[int]]:
-    """``best`` [R], which a round took of rows ``hidden`` [R, D], with the chooser's tokens in place of banned ones.
+    """The best tokens that a round took of ``rows``, which speak of the positions from ``first`` on.
 
-    Rows whose best token is allowed keep it, whatever the others are: scores that are computed apart may round
-    otherwise, and a row's token must not depend on its company.
+    In place of banned ones the chooser's. Rows whose best token is allowed keep it, whatever the others are: scores
+    that are computed apart may round otherwise, and a row's token must not depend on its company.
     """
-    tokens = list(best)
+    tokens = found.best[rows.start : rows.stop]
     if chooser.takes(tokens):
         return tokens
-    banned = [row for row, token in enumerate(tokens) if not chooser.takes((token,))]
-    scores = yield from ask_scores(denoiser, hidden[banned])
-    for row, token in zip(banned, chooser.choose(scores, [positions[row] for row in banned]), strict=True):
-        tokens[row] = token
+    banned = [i for i, token in enumerate(tokens) if not chooser.takes((token,))]
+    scores = yield from ask_scores(denoiser, found.hidden[[rows[i] for i in banned]])
+    for i, token in zip(banned, chooser.choose(scores, [first + i for i in banned]), strict=True):
+        tokens[i] = token
     return tokens
 
 
@@ -112,14 +113,17 @@ class VerifiedPolicy:
         found = yield from self._forward(sequence, pending + chosen.draft, chosen, len(pending))
         text = yield from self._judge(sequence, chosen, found, len(pending))
         ms = (time.perf_counter() - begin) * 1000
-        self._statistics.learn(slots, situation.free, text)
         self._statistics.count_round(chosen.source, len(chosen.draft), len(text))
         # What others' rows took beside these says nothing about rounds of this size.
         says_cost = self._chooser.is_plain and found.num_sequences == 1
-        self._planner.observe(situation, chosen, text, ms if says_cost else None)
+        sequence.denoiser.later(partial(self._learn, situation, chosen, text, ms if says_cost else None))
         if situation.has_head:
             self._slot_draft = self._ask_head(sequence)
         return Step(text, self._slot_draft, judged=chosen.draft, source=chosen.source)
+
+    def _learn(self, situation: Situation, chosen: Round, text: list[int], ms: float | None) -> None:
+        self._statistics.learn(situation.slots, situation.free, text)
+        self._planner.observe(situation, chosen, text, ms)
 
     def _situation(self, sequence: DecodingSequence, slots: list[int]) -> Situation:
         denoiser = sequence.denoiser
@@ -169,24 +173,21 @@ class VerifiedPolicy:
         """Commit what a round accepts; leaves the next draft where slots rode behind that."""
         draft, n = chosen.draft, len(sequence.tokens)
         first, num_clean = num_pending - 1, num_pending + len(draft)
-        hidden, best = found.hidden, found.best
+        hidden, guesses_apart = found.hidden, self._guesses_apart(sequence)
         # The device of captured rounds is waited for: where no row needs noise of its own, slots are read together with
         # the verdict, in one wait.
         reads_all = bool(chosen.groups) and self._chooser.is_plain and sequence.denoiser.captured is not None
-        guesses_apart = self._guesses_apart(sequence)
         scores_slots = bool(chosen.groups) and chosen.scores_slots and not guesses_apart
-        last = len(hidden) if scores_slots or reads_all else num_clean
-        num_read = last - first if reads_all else len(draft) + 1
-        if best:
+        if found.best:
             # The round took them itself, slots and all.
-            end, reads_all = first + num_read, bool(chosen.groups)
-            tokens = yield from allowed_best(
-                self._chooser, sequence.denoiser, hidden[first:end], best[first:end], range(n, n + num_read)
-            )
+            rows = range(first, len(found.best) if reads_all else num_clean)
+            tokens = yield from allowed_best(self._chooser, sequence.denoiser, found, rows, n)
         elif not (scores_slots or reads_all):
-            tokens = yield from ask_tokens(self._chooser, sequence.denoiser, hidden[first:last], range(n, n + num_read))
+            rows = range(n, n + len(draft) + 1)
+            tokens = yield from ask_tokens(self._chooser, sequence.denoiser, hidden[first:num_clean], rows)
         else:
-            logits = yield from ask_scores(sequence.denoiser, hidden[first:last])
+            logits = yield from ask_scores(sequence.denoiser, hidden[first:])
+            num_read = len(logits) if reads_all else len(draft) + 1
             tokens = self._chooser.choose(logits[:num_read], range(n, n + num_read))
         accepted = count_agreeing(draft, tokens)
         text = tokens[: accepted + 1]

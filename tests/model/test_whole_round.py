@@ -97,8 +97,11 @@ def test_inputs_say_whose_rows_are_whose() -> None:
     model = random_model(config_of())
     caches = cache_of(model, 5), cache_of(model, 40)
     inputs = WholeInputs(16, 3, torch.device(DEVICE))
+    inputs.fill([clean_rows(caches[1], 16)])
+    inputs.send_ahead()
     inputs.fill([rows_with_slots(caches[0]), clean_rows(caches[1], 2, first=50)])
-    ids, positions, is_slot, starts, places, memories, capacities, among, firsts, ends = (
+    inputs.send()
+    ids, positions, starts, memories, capacities, is_slot, places, among, firsts, ends = (
         inputs.held[:-1].view(10, 16).tolist()
     )  # fmt: skip
     assert ids == [3, 4, 5, 6, *[MASK] * 6, 50, 51, 0, 0, 0, 0]
@@ -222,6 +225,7 @@ def test_a_timed_block_notes_its_steps_one_after_the_other() -> None:
     whole = WholeRound(model, None, max_positions=512, shapes=shapes, build=device_with(0))
     inputs = WholeInputs(16, 3, torch.device(DEVICE))
     inputs.fill([clean_rows(cache_of(model, 9), 3)])
+    inputs.send()
     whole.run(inputs)
     clocks = [clock for step in whole.clocks(16)[1:-1] for clock in step]
     assert len(clocks) == 4 * 5 * model.config.num_layers

@@ -17,8 +17,10 @@ from diffusion_core.engine.engine import Engine
 from diffusion_core.errors import ConfigError
 from diffusion_core.model.captured import EXACT_ROWS, CapturedForward, RoundOutputs
 from diffusion_core.model.config import AttentionPattern, DrafterKind, LogitAlignment
+from diffusion_core.model.kv_cache import KVCache
 from diffusion_core.requests import CompletionRequest, DecodingParams, Policy, SamplingParams
 from diffusion_core.sampling.departures import DepartureRecorder
+from diffusion_core.sampling.draft_statistics import DraftStatistics
 from diffusion_core.sampling.evaluate import Denoiser
 from diffusion_core.sampling.logits import TokenChooser
 from diffusion_core.sampling.rounds import RoundShape
@@ -111,6 +113,35 @@ def test_rounds_never_exceed_the_rows_of_an_exact_one() -> None:
             decode(denoiser, prompt, Policy.VERIFIED, sources=drafts, shape=shape, block_size=block_size)
     assert asked and max(asked) <= EXACT_ROWS
     assert not ordinary
+
+
+def test_what_a_round_taught_is_learned_while_the_next_is_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    denoiser = with_captured(tiny_denoiser(drafter=DrafterKind.GATED_ADAPTER))
+    captured, events = denoiser.captured, []
+    assert isinstance(captured, CapturedForward)
+    evaluate, learn = captured.evaluate, DraftStatistics.learn
+
+    def noted(*args: Any, **more: Any) -> RoundOutputs:
+        events.append("begins")
+        outputs = evaluate(*args, **more)
+        events.append("ends")
+        return outputs
+
+    def learn_noted(*args: Any) -> None:
+        events.append("learns")
+        learn(*args)
+
+    monkeypatch.setattr(captured, "evaluate", noted)
+    monkeypatch.setattr(DraftStatistics, "learn", learn_noted)
+    decode(denoiser, prompt_of(4), Policy.VERIFIED, sources=[], shape=RoundShape.ALL_LENGTHS, block_size=4)
+    decoding = events[events.index("learns") - 3 :]  # from the first round on, before which the prompt was computed
+    num_rounds = decoding.count("begins")
+    assert num_rounds > 3
+    assert decoding == ["begins", "ends", *["begins", "learns", "ends"] * (num_rounds - 1)]
+    # An ordinary forward is one that it may be done beside, too.
+    cache = KVCache(denoiser.model.config, capacity=200, dtype=denoiser.model.dtype)
+    denoiser.evaluate(cache, [7] * 150)
+    assert events[-1] == "learns" and events.count("learns") == num_rounds
 
 
 def test_sureness_is_the_probability_of_the_token_that_stands_there() -> None:

@@ -70,7 +70,7 @@ constexpr int kBias = 3 * kProducts, kParts = kBias + 1;
 // to none), is the `kPlace`th of its rows, and sees those of them that `kAmong` has a bit for. Keys and values of a
 // sequence are at address `kMemory`, [2 layers, K, `kCapacity`, Dh]. A tile of attention begins at query row
 // `kTileFirst` and has 16 of them, up to where its sequence's end, at `kTileEnd`.
-enum Input { kIds, kPositions, kIsSlot, kStart, kPlace, kMemory, kCapacity, kAmong, kTileFirst, kTileEnd, kNumTiles };
+enum Input { kIds, kPositions, kStart, kMemory, kCapacity, kIsSlot, kPlace, kAmong, kTileFirst, kTileEnd, kNumTiles };
 
 struct Arguments {
   const u64* table;            // [layers, kParts]
