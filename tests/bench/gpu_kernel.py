@@ -69,6 +69,7 @@ def inputs_of(model: Transformer, num_rows: int, context: int, has_slots: bool) 
         rows = SequenceRows(cache, ids, [context + place for place in places], round_mask(5, 4, (1, 2, 3, 4, 5)), 5)
     inputs = WholeInputs(num_rows, config.num_heads // config.num_kv_heads, model.device)
     inputs.fill([rows])
+    inputs.send()
     return inputs, cache
 
 
