@@ -35,6 +35,7 @@ class WholeForward:
     """Evaluates the rounds of one model; one thread at a time. ``max_positions`` bounds a sequence with its draft."""
 
     can_share = True
+    row_buckets: tuple[int, ...] = ROW_BUCKETS
 
     def __init__(
         self, model: Transformer, adapter: GatedAdapter | None, whole: WholeRound, *, max_positions: int

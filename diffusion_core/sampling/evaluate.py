@@ -81,6 +81,11 @@ class Denoiser:
         """Rows that a decoding round should not exceed; None: any number."""
         return None if self.captured is None else self.captured.max_rows
 
+    @property
+    def round_sizes(self) -> Sequence[int]:
+        """Numbers of rows to which decoding rounds are filled up; empty: to none."""
+        return () if self.captured is None else self.captured.row_buckets
+
     def later(self, work: Callable[[], None]) -> None:
         """Do ``work``, which decides nothing before the next forward: while the device is at that, if it is another."""
         if self.captured is None:

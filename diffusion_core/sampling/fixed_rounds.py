@@ -62,7 +62,7 @@ class FixedRounds:
 
     def _groups_behind(self, situation: Situation, num_draft: int) -> tuple[int, ...]:
         """The accepted lengths behind which slots ride."""
-        room = situation.max_slots(num_draft) // self._block_size
+        room = self._room_for_slots(situation, num_draft) // self._block_size
         if not situation.has_slots or self._shape is RoundShape.TWO_PASS or not room:
             return ()
         if self._shape is RoundShape.OPTIMISTIC or room == 1:
@@ -70,6 +70,16 @@ class FixedRounds:
         # A free draft mostly holds to its end or departs early.
         lengths = range(num_draft + 1)
         return tuple(lengths) if len(lengths) <= room else (*lengths[: room - 1], num_draft)
+
+    def _room_for_slots(self, situation: Situation, num_draft: int) -> int:
+        """As many as may ride, or as do so for nothing: in the size that the round has with a block of them.
+
+        A drafter's own block has slots behind every length: a smaller size than it takes is not aimed at.
+        """
+        block, num_clean = self._block_size, situation.num_pending + num_draft
+        least = max((block + 1) ** 2, num_clean + block)
+        room = [size - num_clean for size in situation.sizes if size >= least]
+        return min([situation.max_slots(num_draft), *room[:1]])
 
 
 def _most_supported(free: Sequence[Draft]) -> Draft:

@@ -61,7 +61,8 @@ class Situation:
     ``slots`` is a drafter's guess that an earlier round left, ``free`` are the drafts of the sources that have one.
     ``has_slots``: the model can fill slots in its own forward; ``has_head``: a draft head can be asked.
     ``max_rows`` bounds the rows of the round: more would leave the shape in which rows do not depend on each other.
-    ``company`` sequences share the forward, this one included.
+    ``company`` sequences share the forward, this one included. A round takes as long as one with the next larger number
+    of rows among ``sizes``; where there are none each row counts.
     """
 
     slots: list[int]
@@ -72,6 +73,7 @@ class Situation:
     has_head: bool = False
     max_rows: int = MAX_DECODE_ROWS
     company: int = 1
+    sizes: Sequence[int] = ()
 
     @property
     def max_draft(self) -> int:

@@ -139,6 +139,7 @@ class VerifiedPolicy:
             has_head=self._use_slots and has_head,
             max_rows=min(denoiser.max_round_rows or MAX_DECODE_ROWS, sequence.fair_rows),
             company=sequence.company,
+            sizes=denoiser.round_sizes if sequence.company == 1 else (),
         )
 
     def _ask_sources(self) -> list[Draft]:

@@ -3,9 +3,9 @@
     python -m bench.gpu --data HumanEval.dev.jsonl.gz --seconds 400 --out OUT.json      # from tests/, or it on the path
     python -m bench.gpu --tiny --device cpu --seconds 60 --out OUT.json                 # the same without a GPU
 
-Parts, in this order: bandwidth; milliseconds of a round over 1 to 64 rows by kind of round; whether rows
-depend on their company; single-stream tokens a second on HumanEval prompts by policy, and whether `verified` is
-`autoregressive`; a profile by kernel; total tokens a second of an engine with 1 to 128 requests at once; single matrix
+Parts, the most telling first: bandwidth; single-stream tokens a second on HumanEval prompts by policy, and whether
+`verified` is `autoregressive`; total tokens a second of an engine with 1 to 128 requests at once; milliseconds of a
+round over 1 to 64 rows by kind of round; whether rows depend on their company; a profile by kernel; single matrix
 products by rows. The file is written anew after each part; what no time was left for is in ``skipped``, what failed in
 ``errors``.
 
@@ -124,8 +124,6 @@ def measure(report: Report, config: EngineConfig, args: argparse.Namespace) -> N
     report.run("machine", lambda: describe(model, device))
     copied = report.run("bandwidth", lambda: measure_bandwidth(device).fields())
     speed = copied["copy_gb_per_second"] if copied else float("nan")
-    report.run("forwards", lambda: measure_forwards(model, speed, args.repeats, report.has_time))
-    report.run("bits", lambda: compare_bits(model, (250, 500)))
     answers: dict[str, list[dict[str, Any]]] = {}
 
     def streams() -> dict[str, Any]:
@@ -135,9 +133,11 @@ def measure(report: Report, config: EngineConfig, args: argparse.Namespace) -> N
 
     report.run("streams", streams)
     report.run("equality", lambda: compare_texts(answers))
+    report.run("crowds", lambda: measure_crowds(config, prefixes, args.crowds, args.crowd_tokens, report.has_time))
+    report.run("forwards", lambda: measure_forwards(model, speed, args.repeats, report.has_time))
+    report.run("bits", lambda: compare_bits(model, (250, 500)))
     report.run("profile", lambda: profile_rounds(model))
     report.run("slots", lambda: measure_slots(model, args.repeats))
-    report.run("crowds", lambda: measure_crowds(config, prefixes, args.crowds, args.crowd_tokens, report.has_time))
     report.run("products", lambda: measure_products(model, speed, args.repeats, report.has_time))
 
 

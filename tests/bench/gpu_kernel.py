@@ -57,16 +57,19 @@ def make(model: Transformer, adapter: GatedAdapter, blocks: int, changes: dict[s
 
 
 def inputs_of(model: Transformer, num_rows: int, context: int, has_slots: bool) -> tuple[WholeInputs, KVCache]:
-    """A full round of clean rows, or five of them with a block of four slots behind each."""
+    """A full round of clean rows, or a block's draft with slots behind each of its lengths: 16 or 25 rows."""
     config = model.config
     cache = KVCache(config, capacity=context + num_rows, dtype=model.dtype, device=model.device)
     cache.memory.normal_()
     cache.length = context
     rows = SequenceRows(cache, [5] * num_rows, range(context, context + num_rows), causal(num_rows), num_rows)
     if has_slots:
-        places = [*range(5), *(1 + group + slot for group in range(5) for slot in range(4))]
-        ids = [5] * 5 + [config.vocab_size] * 20
-        rows = SequenceRows(cache, ids, [context + place for place in places], round_mask(5, 4, (1, 2, 3, 4, 5)), 5)
+        block = 3 if num_rows == 16 else 4
+        clean = block + 1
+        places = [*range(clean), *(1 + group + slot for group in range(clean) for slot in range(block))]
+        ids = [5] * clean + [config.vocab_size] * (clean * block)
+        mask = round_mask(clean, block, tuple(range(1, clean + 1)))
+        rows = SequenceRows(cache, ids, [context + place for place in places], mask, clean)
     inputs = WholeInputs(num_rows, config.num_heads // config.num_kv_heads, model.device)
     inputs.fill([rows])
     inputs.send()
@@ -95,9 +98,9 @@ def measure_times(model: Transformer, whole: WholeRound, context: int, repeats: 
     """By rows."""
     found = {}
     for rows in ROW_BUCKETS:
-        for has_slots in (False, True) if rows > 25 else (False,):
+        for has_slots in (False, True):
             inputs, cache = inputs_of(model, rows, context, has_slots)
-            name = f"{rows} rows{', 25 with slots' if has_slots else ''}"
+            name = f"{rows} rows{f', {16 if rows == 16 else 25} with slots' if has_slots else ''}"
             for chooses in (False, True):
                 key = f"{name}{', head' if chooses else ''}"
                 found[key] = microseconds(partial(whole.run, inputs, chooses=chooses), repeats)

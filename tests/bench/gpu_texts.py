@@ -25,7 +25,10 @@ from diffusion_core.sampling.stop import ScopeRule
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A way to decode. ``rounds`` is one of ``gpu_rounds.WAYS``; ``slots`` and ``free`` say which drafts are used."""
+    """A way to decode. ``rounds`` is one of ``gpu_rounds.WAYS``; ``slots`` and ``free`` say which drafts are used.
+
+    ``block``: slots behind each length; 0: as many as the checkpoint has learned with.
+    """
 
     name: str
     rounds: str
@@ -33,12 +36,14 @@ class Variant:
     slots: bool = False
     free: bool = True
     shape: RoundShape = RoundShape.ALL_LENGTHS
+    block: int = 0
 
 
 # The most telling ones first: time may be up before the last.
 VARIANTS = (
     Variant("autoregressive/exact", "exact", Policy.AUTOREGRESSIVE),
     Variant("verified+slots/exact", "exact", Policy.VERIFIED, slots=True),
+    Variant("verified+slots_of_3/exact", "exact", Policy.VERIFIED, slots=True, block=3),  # rounds of 16 rows
     Variant("verified/exact", "exact", Policy.VERIFIED),
     Variant("autoregressive/exact_steps", "exact_steps", Policy.AUTOREGRESSIVE),
     Variant("verified+slots/exact_steps", "exact_steps", Policy.VERIFIED, slots=True),
@@ -64,7 +69,7 @@ def decode(
     sequence = DecodingSequence(denoiser, prompt, cache, num_prompt=len(prompt))
     task = DecodingTask(
         max_tokens=ends_after or max_tokens,
-        decoding=DecodingParams(policy=variant.policy, use_mask_drafts=variant.slots),
+        decoding=DecodingParams(policy=variant.policy, use_mask_drafts=variant.slots, block_size=variant.block),
         stop_rules=(ScopeRule(prefix),), stop_token_ids=model.stop_token_ids, banned_token_ids=model.banned_token_ids,
         round_shape=variant.shape,
     )  # fmt: skip

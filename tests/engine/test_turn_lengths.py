@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,6 +10,7 @@ from typing import Any, cast
 import pytest
 from helpers.cost_tables import AMX, AVX2, FLAT
 from helpers.tiny_models import tiny_denoiser
+from helpers.whole_rounds import config_of, random_model, whole_forward
 
 from diffusion_core.callers import OWNER
 from diffusion_core.engine.job import Job
@@ -16,16 +18,17 @@ from diffusion_core.engine.turns import COMPANION_ROWS, FAR_COMPANY, PATIENCE, T
 from diffusion_core.sampling.asking import RowsWanted
 from diffusion_core.sampling.cost_model import CostModel
 from diffusion_core.sampling.cost_table import CostTable
+from diffusion_core.sampling.evaluate import Denoiser
 from diffusion_core.sampling.sequence import SequenceCache
 
 DENOISER = tiny_denoiser()
 NUMBERS = count()
 
 
-def job_of(user: str, rows: int, table: CostTable | None, *, piece: int = 0) -> Job:
+def job_of(user: str, rows: int, table: CostTable | None, *, piece: int = 0, denoiser: Denoiser = DENOISER) -> Job:
     """As far as turns look at a job: whose it is, what it wants and what its model's forwards cost."""
-    cache = SequenceCache.create(DENOISER, 256).base
-    want = RowsWanted(DENOISER, cache, [1] * rows, piece=piece)
+    cache = SequenceCache.create(denoiser, 256).base
+    want = RowsWanted(denoiser, cache, [1] * rows, piece=piece)
     rounds = SimpleNamespace(costs=CostModel(table) if table is not None else None)
     caller = SimpleNamespace(user=user, space=OWNER.space)
     made: Any = SimpleNamespace(
@@ -49,6 +52,13 @@ def test_what_may_be_waited_for_takes_at_most_twice_as_long_as_the_shortest(tabl
     if table is not None and rows < 64:
         body = CostModel(table).body
         assert body[rows // 2] <= PATIENCE * body[2] < body[2 * rows]
+
+
+def test_one_user_s_many_requests_fill_a_round_that_is_one_kernel() -> None:
+    model = random_model(config_of())
+    denoiser = replace(DENOISER, model=model, captured=whole_forward(model, None))
+    jobs = [job_of("ada", 4, None, denoiser=denoiser) for _ in range(50)]
+    assert rows_by_user(Turns(Usage()).choose(jobs)) == {"ada": 64}
 
 
 @pytest.mark.parametrize(("table", "rows"), [(AMX, 32), (AVX2, 16), (FLAT, 64)])
