@@ -60,6 +60,25 @@ def test_what_is_unsettled_is_dimmed_and_hunks_are_coloured(nvim, engine, edit):
     nvim.keys("ghR")
 
 
+@pytest.mark.parametrize(
+    ("settled", "unsettled", "shown"),
+    [
+        ("def f(a: int):\n    z", " = a\n    y = x\n    return y\n", ["    z = a", *LINES[4:7]]),
+        ("def f(a: int):\n    z", " = a\n    y = 2\n    return y\n\n", ["    z = a", "    y = 2", *LINES[4:7]]),
+        ("def f(a: int):\n", "    x = a\n    y = x\n    return y", LINES[4:7]),
+        ("def f(a: int):\n", "    x = a\n    y = x\n    return x", [*LINES[4:6], "    return x", *LINES[4:7]]),
+        ("def f(a: int):\n", "", LINES[4:7]),
+        ("def f(a: int):\n    x = a\n    y = x\n    return", " y\n", [*LINES[4:6], "    return y", LINES[6]]),
+    ],
+)
+def test_a_guess_is_shown_up_to_where_it_goes_on_like_the_old_text(nvim, edit, settled, unsettled, shown):
+    edit(TEXT)
+    track = {"first": 3, "lines": LINES[3:7]}
+    nvim.lua("require('unmask.edit.render').preview(0, ...)", track, settled, unsettled)
+    expected = (*LINES[:4], "def f(a: int):", *shown, *LINES[7:])
+    nvim.wait_for(lambda: nvim.screen.lines[: len(expected)] == expected, "the preview, and nothing else")
+
+
 def test_one_hunk_is_accepted_another_rejected_and_one_undo_takes_it_back(nvim, engine, edit):
     begin(nvim, engine, edit)
     wait_for_hunks(nvim)

@@ -9,7 +9,6 @@ local M = {}
 
 local NS = vim.api.nvim_create_namespace('unmask.edit')
 M.namespace = NS
--- The draft may be all of the old text, which is on the screen anyway.
 local MAX_UNSETTLED_LINES = 4
 -- Above what syntax highlighting and semantic tokens use.
 local PRIORITY = 200
@@ -113,22 +112,46 @@ local function draw_hunk(buf, first, hunk, more)
   draw_before(buf, row + #hunk.old, vim.list_extend(added_lines(buf, hunk), more or {}))
 end
 
----@param buf integer
----@param settled string the end of the settled text, without a line end
+--- The lines of a guess up to where it goes on like the old text to its end: that is on the screen anyway.
+---@param partial string what is settled of its first line
 ---@param unsettled string
----@return table virt_lines
-local function unsettled_lines(buf, settled, unsettled)
-  if settled .. unsettled == '' then
+---@param old string[] the old lines that have not been reached
+---@return string[]
+local function departing_lines(partial, unsettled, old)
+  if partial .. unsettled == '' then
     return {}
   end
+  local lines, last = position.split(unsettled), #old
+  while #lines > 1 and lines[#lines] == '' do
+    table.remove(lines)
+  end
+  while last > 0 and old[last] == '' do
+    last = last - 1
+  end
+  while #lines > 1 and last > 0 and lines[#lines] == old[last] do
+    table.remove(lines)
+    last = last - 1
+  end
+  if #lines == 1 and partial == '' and lines[1] == (old[last] or '') then
+    return {}
+  end
+  return lines
+end
+
+---@param buf integer
+---@param partial string the end of the settled text, without a line end
+---@param unsettled string
+---@param old string[] the old lines that have not been reached
+---@return table virt_lines
+local function unsettled_lines(buf, partial, unsettled, old)
   local lines = {}
-  for index, text in ipairs(position.split(unsettled)) do
+  for index, text in ipairs(departing_lines(partial, unsettled, old)) do
     if index > MAX_UNSETTLED_LINES then
       break
     end
     local chunks = { { text, 'UnmaskUnsettled' } }
     if index == 1 then
-      table.insert(chunks, 1, { settled, 'UnmaskAdd' })
+      table.insert(chunks, 1, { partial, 'UnmaskAdd' })
     end
     vim.list_extend(lines, virtual.line(buf, chunks))
   end
@@ -145,7 +168,7 @@ function M.preview(buf, track, settled, unsettled)
   local whole, partial = settled:match('^(.*\n)([^\n]*)$')
   local lines = whole and position.split(whole:sub(1, -2)) or {}
   local found, reached = hunks.between(track.lines, lines)
-  local tail = unsettled_lines(buf, whole and partial or settled, unsettled)
+  local tail = unsettled_lines(buf, whole and partial or settled, unsettled, vim.list_slice(track.lines, reached + 1))
   local last = found[#found]
   local is_open = last ~= nil and last.offset + #last.old == reached
   for index, hunk in ipairs(found) do
