@@ -1,8 +1,8 @@
 """Measuring the engine's models while nobody waits: what their forwards cost, and how many threads are best.
 
 The engine's thread takes one sample at a time and looks for requests in between, so nobody waits for longer than one.
-Until a model is measured its rounds follow fixed rules, and those of a model with captured rounds always do. What was
-measured is remembered for the next start.
+Until a model is measured its rounds follow fixed rules. Those of a model with captured rounds always do: there only
+each size is timed, at once. What else was measured is remembered for the next start.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from diffusion_core.engine.loaded_model import LoadedModel
 from diffusion_core.model.transformer import Transformer
 from diffusion_core.sampling.cost_model import CostModel
 from diffusion_core.sampling.cost_probe import CostProbe
+from diffusion_core.sampling.size_times import time_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,9 @@ class Calibration:
         self._met.add(model.denoiser.model)
         self._forget(model.name)
         if model.denoiser.captured is not None:
-            return  # their rounds have one shape: what a row costs in an ordinary forward says nothing of them
+            # What a row costs in an ordinary forward says nothing of rounds that take the time of their size.
+            self._time_sizes(model)
+            return
         remembered = self._file.read(self._key(model)) if self._file is not None else None
         if remembered is None:
             self._waiting.append(model)
@@ -60,6 +63,12 @@ class Calibration:
         if self._chooses_threads(model):
             torch.set_num_threads(min(remembered.num_threads, usable_cores()))
         model.rounds.costs = CostModel(remembered.table)
+
+    def _time_sizes(self, model: LoadedModel) -> None:
+        try:
+            model.rounds.size_ms = time_sizes(model.denoiser)
+        except Exception as error:
+            logger.warning("rounds of a model could not be timed: %s", type(error).__name__)
 
     def _forget(self, name: str) -> None:
         """Let go of a model of that name, which has been replaced: nobody will ask it any more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from diffusion_core.decoding_report import DecodingReport, DraftReport, ForwardCost
 from diffusion_core.engine.loaded_model import LoadedModel
@@ -28,7 +28,7 @@ def _report(model: LoadedModel, num_threads: int) -> DecodingReport:
         model=model.name,
         num_threads=num_threads,
         native=model.denoiser.model.native is not None,
-        costs=_report_costs(costs) if costs is not None else (),
+        costs=_report_costs(costs) if costs is not None else _report_sizes(rounds.size_ms),
         pace=round(costs.pace, 3) if costs is not None else 1.0,
         block_size=size,
         round_shape=shape,
@@ -42,6 +42,11 @@ def _report(model: LoadedModel, num_threads: int) -> DecodingReport:
             for source, t in sorted(statistics.totals.items())
         ),
     )  # fmt: skip
+
+
+def _report_sizes(size_ms: Mapping[int, float]) -> tuple[ForwardCost, ...]:
+    """Captured rounds, the head and all."""
+    return tuple(ForwardCost(rows=n, body_ms=round(ms, 3), head_ms=0.0, slots_ms=0.0) for n, ms in size_ms.items())
 
 
 def _report_costs(costs: CostModel) -> tuple[ForwardCost, ...]:

@@ -19,6 +19,7 @@ from diffusion_core.sampling.canvas_settings import make_canvas_policy
 from diffusion_core.sampling.choice_watch import ChoiceWatch
 from diffusion_core.sampling.costed_rounds import CostedRounds, RoundModel
 from diffusion_core.sampling.departures import DepartureRecorder
+from diffusion_core.sampling.draft_statistics import SLOTS, DraftKind
 from diffusion_core.sampling.drafts import DraftSource
 from diffusion_core.sampling.evaluate import Denoiser
 from diffusion_core.sampling.fixed_rounds import FixedRounds
@@ -27,6 +28,8 @@ from diffusion_core.sampling.parallel import ParallelPolicy
 from diffusion_core.sampling.policy import LOSSLESS, DecodingPolicy, Step, resolve_policy
 from diffusion_core.sampling.rounds import MAX_SLOT_ROWS, RoundPlanner, RoundShape
 from diffusion_core.sampling.sequence import DecodingSequence
+from diffusion_core.sampling.size_times import choose_block
+from diffusion_core.sampling.slot_plan import SlotPlan
 from diffusion_core.sampling.stop import LEAST_LOOP, LONGEST_LOOP, Stop, StopRule, find_repetition, has_loop
 from diffusion_core.sampling.unmask import select_by_confidence, select_fixed
 from diffusion_core.sampling.verified import AutoregressivePolicy, VerifiedPolicy
@@ -155,9 +158,14 @@ class BlockDecoder:
     def _plan_rounds(self, block_size: int) -> RoundPlanner:
         """By costs where they are known, else the fixed shape of the task."""
         task, rounds = self._task, self._rounds
-        if rounds.costs is None:
-            return FixedRounds(rounds.acceptance, shape=task.round_shape, block_size=block_size)
         may_choose = not task.decoding.block_size
+        if rounds.costs is None:
+            shape = task.round_shape
+            if rounds.size_ms and may_choose and shape is RoundShape.ALL_LENGTHS and self._sequence.denoiser.has_slots:
+                reach = rounds.statistics.reach(DraftKind(SLOTS))
+                block_size = choose_block(block_size, rounds.size_ms, reach)
+                rounds.plan = SlotPlan(block_size, shape, worth=0.0, rate=0.0)
+            return FixedRounds(rounds.acceptance, shape=shape, block_size=block_size)
         return CostedRounds(rounds, rounds.costs, block_size=block_size, may_choose_size=may_choose, task=task.name)
 
     def run(self) -> Iterator[Progress]:

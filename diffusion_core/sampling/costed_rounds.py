@@ -6,7 +6,7 @@ not pay is tried again now and then: else its figures would stay what they once 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from diffusion_core.sampling.acceptance import Acceptance
@@ -61,13 +61,14 @@ class GoingRate:
 class RoundModel:
     """What is known of the rounds of one model, over all its requests.
 
-    ``costs`` is None until they are measured. ``plan`` is the last plan for slots, ``head_block`` what a draft head was
-    last asked for.
+    ``costs`` is None until they are measured; of captured rounds ``size_ms`` says instead what each size takes.
+    ``plan`` is the last plan for slots, ``head_block`` what a draft head was last asked for.
     """
 
     acceptance: Acceptance = field(default_factory=Acceptance)
     statistics: DraftStatistics = field(default_factory=DraftStatistics)
     costs: CostModel | None = None
+    size_ms: Mapping[int, float] = field(default_factory=dict)
     plan: SlotPlan | None = None
     head_block: int = 0
     rates: dict[str, GoingRate] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from diffusion_core.requests import CanvasCache, DecodingParams, Policy, Samplin
 from diffusion_core.sampling.aligned_draft import AlignedDraft
 from diffusion_core.sampling.asking import run_alone
 from diffusion_core.sampling.block_decoder import BlockDecoder, DecodingTask
+from diffusion_core.sampling.costed_rounds import RoundModel
 from diffusion_core.sampling.drafts import DraftSource, LookupDraft
 from diffusion_core.sampling.evaluate import Denoiser
 from diffusion_core.sampling.rounds import RoundShape
@@ -41,6 +42,7 @@ def decode(
     sampling: SamplingParams | None = None,
     cache_kind: CanvasCache = CanvasCache.AUTO,
     banned: tuple[int, ...] = (),
+    rounds: RoundModel | None = None,
     **decoding: object,
 ) -> DecodingSequence:
     """The sequence after decoding ``NUM_TOKENS`` tokens."""
@@ -53,7 +55,7 @@ def decode(
         round_shape=shape,
         banned_token_ids=banned,
     )
-    for _ in BlockDecoder(denoiser, TOKENIZER, sequence, task, sources).run():
+    for _ in BlockDecoder(denoiser, TOKENIZER, sequence, task, sources, rounds=rounds).run():
         pass
     return sequence
 
