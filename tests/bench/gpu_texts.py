@@ -20,6 +20,7 @@ from diffusion_core.sampling.costed_rounds import RoundModel
 from diffusion_core.sampling.drafts import LookupDraft
 from diffusion_core.sampling.rounds import RoundShape
 from diffusion_core.sampling.sequence import DecodingSequence, SequenceCache
+from diffusion_core.sampling.size_times import time_sizes
 from diffusion_core.sampling.stop import ScopeRule
 
 
@@ -27,7 +28,8 @@ from diffusion_core.sampling.stop import ScopeRule
 class Variant:
     """A way to decode. ``rounds`` is one of ``gpu_rounds.WAYS``; ``slots`` and ``free`` say which drafts are used.
 
-    ``block``: slots behind each length; 0: as many as the checkpoint has learned with.
+    ``block``: slots behind each length; 0: as many as the checkpoint has learned with, or as the engine would choose by
+    what sizes take (``chooses``).
     """
 
     name: str
@@ -37,6 +39,7 @@ class Variant:
     free: bool = True
     shape: RoundShape = RoundShape.ALL_LENGTHS
     block: int = 0
+    chooses: bool = False
 
 
 # The most telling ones first: time may be up before the last.
@@ -44,6 +47,7 @@ VARIANTS = (
     Variant("autoregressive/exact", "exact", Policy.AUTOREGRESSIVE),
     Variant("verified+slots/exact", "exact", Policy.VERIFIED, slots=True),
     Variant("verified+slots_of_3/exact", "exact", Policy.VERIFIED, slots=True, block=3),  # rounds of 16 rows
+    Variant("verified+slots_chosen/exact", "exact", Policy.VERIFIED, slots=True, chooses=True),
     Variant("verified/exact", "exact", Policy.VERIFIED),
     Variant("autoregressive/exact_steps", "exact_steps", Policy.AUTOREGRESSIVE),
     Variant("verified+slots/exact_steps", "exact_steps", Policy.VERIFIED, slots=True),
@@ -100,7 +104,7 @@ def measure_streams(
         if variant.slots and model.denoiser.mask_id is None:
             continue
         used = dataclasses.replace(model, denoiser=way(model, variant.rounds, 1024))
-        learned = RoundModel()
+        learned = RoundModel(size_ms=time_sizes(used.denoiser) if variant.chooses else {})
         for prefix in prefixes:  # captures whatever rounds the prompts need
             decode(used, variant, prefix, max_tokens, RoundModel(), ends_after=2)
         rows = []
@@ -111,6 +115,8 @@ def measure_streams(
         if rows:
             answers[variant.name] = rows
             table[variant.name] = summarise(rows)
+            if variant.chooses:
+                table[variant.name] |= {"size_ms": learned.size_ms, "block": learned.plan and learned.plan.block_size}
     return table, answers
 
 
